@@ -1,0 +1,7 @@
+"""`python -m hpcmcodec` is `hpcm`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

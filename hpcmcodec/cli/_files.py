@@ -1,0 +1,112 @@
+"""Files and pipes: read them, name them, and write them whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["STDIO", "about", "check_output", "open_picture", "read_bytes", "title", "write_bytes"]
+
+STDIO = Path("-")
+
+
+def title(path: Path, pipe: str = "standard input") -> str:
+    """What to call a path in a message."""
+    return pipe if path == STDIO else str(path)
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Put the file's name before what is said of it."""
+    try:
+        yield
+    except (CorruptFileError, ImageError, ModelMismatchError) as error:
+        raise type(error)(f"{title(path)}: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file, or of standard input for `-`."""
+    if path == STDIO:
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise HpcmError(f"{path} is a folder, not a file") from None
+    except OSError as error:
+        raise HpcmError(f"{path}: {error.strerror or error}") from None
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture from a file or from standard input, its pixels not yet decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    data = read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the codec has its own limit
+            return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ImageError(f"{title(path)} is not a picture that can be read") from None
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{title(path)}: {error}") from None
+
+
+def check_output(path: Path, source: Path, force: bool) -> None:
+    """Refuse now what could not be written later, before time is spent.
+
+    Raises:
+        UsageError: the output is the input, or a terminal that is to show binary data.
+        HpcmError: the output exists and `force` is not set, is a folder, or its folder is missing.
+    """
+    if path == STDIO:
+        if sys.stdout.isatty():
+            raise UsageError("will not write binary data to a terminal: name a file with -o, or use a pipe")
+        return
+    if path.is_dir():
+        raise HpcmError(f"{path} is a folder: name a file with -o")
+    if not path.parent.is_dir():
+        raise HpcmError(f"the folder {path.parent} does not exist")
+    if path.is_file():
+        if source.is_file() and path.samefile(source):
+            raise UsageError(f"{path} is the input itself: name another file with -o")
+        if not force:
+            raise HpcmError(f"{path} exists: name another file with -o, or overwrite it with --force")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write under a temporary name and rename, so that a partial file is never seen."""
+    if path == STDIO:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if path.exists() and not path.is_file():  # a device or a named pipe
+        path.write_bytes(data)
+        return
+    path = path.resolve()
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

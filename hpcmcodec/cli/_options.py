@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import PHASES, PRESETS
+
+__all__ = [
+    "Device",
+    "DeviceOption",
+    "Force",
+    "Json",
+    "Output",
+    "PhaseOption",
+    "PresetOption",
+    "Threads",
+    "Weights",
+    "use_threads",
+]
+
+
+class Device(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+_LAST_PHASE = max(map(len, PHASES.values())) - 1
+
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Where to write; - is standard output.", show_default="beside the input"
+    ),
+]
+PhaseOption = Annotated[
+    int, typer.Option(help=f"Context model: 0 is the baseline, 1 to {_LAST_PHASE} have more and more RWKV.")
+]
+PresetOption = Annotated[str, typer.Option(help=f"Size of the model: {', '.join(PRESETS)}.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads.", show_default="all cores")]
+Weights = Annotated[
+    Path | None, typer.Option(help="A weights file to use.", show_default="what comes with the package")
+]
+
+
+def use_threads(threads: int | None) -> None:
+    """Apply `--threads`; this is where a command first imports torch."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

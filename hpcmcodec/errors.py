@@ -1,0 +1,44 @@
+"""The errors of this package; each carries the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CorruptFileError",
+    "HpcmError",
+    "ImageError",
+    "ModelMismatchError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class HpcmError(Exception):
+    """Base of every error this package raises on purpose. The message is one line for a person."""
+
+    exit_code = 1
+
+
+class ImageError(HpcmError):
+    """The picture cannot be read, or is of a kind or size that cannot be coded."""
+
+
+class UsageError(HpcmError):
+    """An argument is out of its range, or two arguments contradict each other."""
+
+    exit_code = 2
+
+
+class CorruptFileError(HpcmError):
+    """The file is not a `.hpcm` file, or is truncated or damaged."""
+
+    exit_code = 3
+
+
+class WeightsError(HpcmError):
+    """Weights are missing, damaged, or do not belong to the model that was asked for."""
+
+    exit_code = 4
+
+
+class ModelMismatchError(WeightsError):
+    """The file was made with weights (or on a machine) that this decoder cannot reproduce."""

@@ -1,0 +1,7 @@
+"""The small blocks that the transforms and the context model are made of."""
+
+from .attention import CrossAttentionCell
+from .conv import DWConvRB, PConvRB
+from .rwkv import RWKVBlock, RWKVContextCell
+
+__all__ = ["CrossAttentionCell", "DWConvRB", "PConvRB", "RWKVBlock", "RWKVContextCell"]

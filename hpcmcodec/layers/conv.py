@@ -1,0 +1,45 @@
+"""Convolutional residual blocks: PConvRB for the transforms (NCHW), DWConvRB for the priors (NHWC)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["DWConvRB", "PConvRB", "depthwise"]
+
+
+def depthwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Depthwise convolution of `B x H x W x C` with a `C x 1 x k x k` kernel, zero padding, same size."""
+    channels, _, size, _ = kernel.shape
+    y = F.conv2d(x.permute(0, 3, 1, 2), kernel.to(x.dtype), bias, padding=size // 2, groups=channels)
+    return y.permute(0, 2, 3, 1)
+
+
+class PConvRB(nn.Module):
+    """Residual block whose 3x3 convolution sees a quarter of the channels: `B x C x H x W` to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.partial = channels // 4
+        self.spatial = nn.Conv2d(self.partial, self.partial, 3, padding=1)
+        self.expand = nn.Conv2d(channels, 4 * channels, 1)
+        self.project = nn.Conv2d(4 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.cat((self.spatial(x[:, : self.partial]), x[:, self.partial :]), 1)
+        return x + self.project(F.leaky_relu(self.expand(h)))
+
+
+class DWConvRB(nn.Module):
+    """Residual block with a depthwise 3x3 convolution: `B x H x W x C` to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = depthwise(x, self.spatial.weight, self.spatial.bias)
+        return x + self.project(F.leaky_relu(self.expand(h)))

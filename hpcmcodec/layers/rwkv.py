@@ -1,0 +1,105 @@
+"""RWKV blocks on two-dimensional grids (LALIC, CVPR 2025, arXiv 2502.05741). All are NHWC."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..ops import biwkv
+from .conv import depthwise
+
+__all__ = ["ChannelMix", "OmniShift", "RWKVBlock", "RWKVContextCell", "SpatialMix"]
+
+DECAY_BOUND = 8.0
+
+
+class OmniShift(nn.Module):
+    """a0 x + a1 dw1x1(x) + a2 dw3x3(x) + a3 dw5x5(x), always computed as the one 5x5 it is equal to."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor([0.5, 0.2, 0.3, 0.3]))
+        self.point = nn.Parameter(torch.full((channels, 1, 1, 1), 0.1))
+        self.small = nn.Parameter(0.15 * torch.randn(channels, 1, 3, 3))
+        self.large = nn.Parameter(0.1 * torch.randn(channels, 1, 5, 5))
+
+    def kernel(self) -> Tensor:
+        """The folded `C x 1 x 5 x 5` kernel."""
+        identity, point, small, large = self.alpha
+        middle = F.pad(identity + point * self.point, (2, 2, 2, 2))
+        return middle + small * F.pad(self.small, (1, 1, 1, 1)) + large * self.large
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depthwise(x, self.kernel())
+
+
+class SpatialMix(nn.Module):
+    """Gated BiWKV over all sites, row by row: `B x H x W x C` to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shift = OmniShift(channels)
+        self.kvr = nn.Linear(channels, 3 * channels, bias=False)
+        self.decay = nn.Parameter(torch.randn(channels))
+        self.boost = nn.Parameter(torch.randn(channels))
+        self.out = nn.Linear(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, v, r = self.kvr(self.shift(x)).flatten(1, 2).chunk(3, -1)  # each B x T x C
+        decay = self.decay.clamp(-DECAY_BOUND, DECAY_BOUND)
+        mixed = torch.sigmoid(r) * biwkv(decay, self.boost, k, v)
+        return self.out(mixed.unflatten(1, x.shape[1:3]))
+
+
+class ChannelMix(nn.Module):
+    """Gated squared-ReLU feed-forward layer: `B x H x W x C` to the same."""
+
+    def __init__(self, channels: int, hidden_rate: int) -> None:
+        super().__init__()
+        self.hidden = hidden_rate * channels
+        self.shift = OmniShift(channels)
+        self.kr = nn.Linear(channels, self.hidden + channels, bias=False)
+        self.value = nn.Linear(self.hidden, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, r = self.kr(self.shift(x)).tensor_split((self.hidden,), -1)
+        return torch.sigmoid(r) * self.value(F.relu(k).square())
+
+
+class RWKVBlock(nn.Module):
+    """SpatialMix and ChannelMix, each after a LayerNorm and on a scaled residual branch."""
+
+    def __init__(self, channels: int, hidden_rate: int, use_checkpoint: bool = False) -> None:
+        super().__init__()
+        self.use_checkpoint = use_checkpoint
+        self.norm1 = nn.LayerNorm(channels)
+        self.spatial = SpatialMix(channels)
+        self.gamma1 = nn.Parameter(torch.full((channels,), 0.3))
+        self.norm2 = nn.LayerNorm(channels)
+        self.channel = ChannelMix(channels, hidden_rate)
+        self.gamma2 = nn.Parameter(torch.full((channels,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(self.mix, x, use_reentrant=False)
+        return self.mix(x)
+
+    def mix(self, x: Tensor) -> Tensor:
+        # Under autocast LayerNorm and gamma give float32; the residual stream keeps x's type.
+        x = x + (self.gamma1 * self.spatial(self.norm1(x).to(x.dtype))).to(x.dtype)
+        return x + (self.gamma2 * self.channel(self.norm2(x).to(x.dtype))).to(x.dtype)
+
+
+class RWKVContextCell(nn.Module):
+    """The RWKV phases' context cell: x, h and the result are `B x H x W x dim`."""
+
+    def __init__(self, dim: int, hidden_rate: int, use_checkpoint: bool = False) -> None:
+        super().__init__()
+        self.merge = nn.Linear(2 * dim, dim)
+        self.block = RWKVBlock(dim, hidden_rate, use_checkpoint)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.out(self.block(self.merge(torch.cat((x, h), -1))))

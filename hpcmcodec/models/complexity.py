@@ -1,0 +1,41 @@
+"""Parameters and multiply-accumulates of a configuration, counted without computing anything."""
+
+from __future__ import annotations
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..config import ModelConfig
+from .hpcm import HPCM
+
+__all__ = ["complexity"]
+
+# The variable-rate vectors and z's scales are this codec's own; published counts leave them out.
+VARIABLE_RATE_PARTS = ("gain_", "inverse_gain_", "scale_z", "quant_step")
+SIDE = 512
+
+
+def complexity(config: ModelConfig) -> dict[str, int | float]:
+    """Count one configuration.
+
+    Returns:
+        `parameters`, without the variable-rate vectors; `macs_per_pixel` of encoder and decoder once each
+        (g_a, h_a, h_s, context model, g_s; matrix products and convolutions), `decoder_macs_per_pixel`
+        (h_s, context model, g_s).
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = HPCM(config).eval()
+        parameters = sum(
+            p.numel() for name, p in model.named_parameters() if not name.startswith(VARIABLE_RATE_PARTS)
+        )
+        x, quality = torch.zeros(1, 3, SIDE, SIDE), torch.ones(1)
+        encoder, total = FlopCounterMode(display=False), FlopCounterMode(display=False)
+        with torch.no_grad():
+            with total:
+                model(x, quality)
+            with encoder:
+                model.hyper_analyse(model.analyse(x, quality), quality)
+    # The counter gives two operations for each multiply-accumulate.
+    whole, analysis = (counter.get_total_flops() / 2 / SIDE**2 for counter in (total, encoder))
+    return {"parameters": parameters, "macs_per_pixel": whole, "decoder_macs_per_pixel": whole - analysis}

@@ -1,0 +1,221 @@
+"""HPCM: forward, compress and decompress, each a few lines over the one traversal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ..config import LAMBDAS, ModelConfig
+from ..entropy.coders import (
+    DecodeCoder,
+    EncodeCoder,
+    RateCoder,
+    SymbolReader,
+    SymbolWriter,
+    latent_checksum,
+    round_ste,
+    z_indexes,
+)
+from ..entropy.likelihood import likelihood
+from ..entropy.tables import SCALE_MIN, CdfTables, generalized_gaussian_tables, scale_table
+from ..errors import ModelMismatchError
+from .context import Coder, ContextModel
+from .schedule import STEPS, pyramid
+from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
+
+__all__ = ["HPCM", "Compressed", "HyperParams"]
+
+# What the decoder must reproduce bit for bit, and what only shapes the pixels; the rest is the encoder's.
+ENTROPY_PARTS = ("h_s.", "context.", "inverse_gain_z.", "scale_z.", "quant_step.")
+SYNTHESIS_PARTS = ("g_s.", "inverse_gain_y.")
+
+
+class QualityTable(nn.Module):
+    """One learned row per integer quality, in the log domain, interpolated linearly between qualities.
+
+    Called with `quality`, `B` values from 1 to 8, it gives exp(row), `B x *shape`.
+    """
+
+    def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
+        super().__init__()
+        ramp = torch.linspace(low, high, len(LAMBDAS)).reshape(-1, *(1 for _ in shape))
+        self.log = nn.Parameter(ramp.repeat(1, *shape))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        level = torch.arange(1, len(LAMBDAS) + 1, device=quality.device, dtype=torch.float32)
+        hat = (1 - (quality.float()[:, None] - level).abs()).clamp_min(0)
+        return (hat @ self.log.float().flatten(1)).unflatten(1, self.log.shape[1:]).exp()
+
+
+@dataclass(frozen=True)
+class HyperParams:
+    """What decoding y starts from: the common parameters, `B x H x W x 2M`, and quant_step, `B x 10 x C`."""
+
+    common: Tensor
+    quant_step: Tensor
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """One coded picture.
+
+    z, y: the two rANS streams.
+    checksum: 8 bytes over the symbols of z and y.
+    y_hat: the latent that a decoder must arrive at, `1 x H/16 x W/16 x M`.
+    bits: what the tables say the symbols of z and y cost.
+    """
+
+    z: bytes
+    y: bytes
+    checksum: bytes
+    y_hat: Tensor
+    bits: tuple[float, float]
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Full float32 and fixed algorithms: encoder and decoder must compute the very same scales."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _nchw(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _last_in_float(transform: nn.Sequential, x: Tensor) -> Tensor:
+    """Run a transform with its last layer in float32: half precision there costs visible PSNR."""
+    for layer in transform[:-1]:
+        x = layer(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return transform[-1](x.float())
+
+
+class HPCM(nn.Module):
+    """The codec's model for one configuration, all qualities in one set of weights.
+
+    Pictures are RGB in [0, 1], `B x 3 x H x W`, H and W multiples of 64. `quality` is 1 to 8, fractions
+    allowed (spec section 1; Cui et al., CVPR 2021, for gain vectors).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sizes = config.sizes
+        self.config = config
+        self.g_a = analysis(sizes.widths, sizes.M)
+        self.g_s = synthesis(sizes.widths, sizes.M)
+        self.h_a = hyper_analysis(sizes.M, sizes.N)
+        self.h_s = hyper_synthesis(sizes.M, sizes.N)
+        self.context = ContextModel(config)
+        self.gain_y = QualityTable(sizes.M, low=-0.9, high=0.9)
+        self.inverse_gain_y = QualityTable(sizes.M, low=0.9, high=-0.9)
+        self.gain_z = QualityTable(sizes.N)
+        self.inverse_gain_z = QualityTable(sizes.N)
+        self.scale_z = QualityTable(sizes.N, low=0.3, high=0.3)
+        self.quant_step = QualityTable(len(STEPS) - 1, sizes.context_width)
+        nn.init.constant_(self.g_s[-1].bias, 0.5)  # type: ignore[arg-type]
+        self.entropy_id = self.synthesis_id = bytes(4)
+
+    @cached_property
+    def tables(self) -> CdfTables:
+        """The integer CDF tables: those stored with the weights, or the parametric ones of a new model."""
+        return generalized_gaussian_tables(self.config.sizes.shape, scale_table())
+
+    def forward(self, x: Tensor, quality: Tensor, noise: bool | None = None) -> dict[str, Tensor | dict[str, Tensor]]:
+        """Estimate rate and reconstruct, as CompressAI's models do.
+
+        Args:
+            x: `B x 3 x H x W`.
+            quality: `B` values, 1 to 8.
+            noise: measure likelihoods under additive uniform noise; default: when training.
+
+        Returns:
+            `x_hat`, `B x 3 x H x W`, and `likelihoods`: `z`, `B x N x H/64 x W/64`, and `y`,
+            `B x M*H*W/256`, flat in coding order.
+        """
+        noise = self.training if noise is None else noise
+        y = self.analyse(x, quality)
+        z = self.hyper_analyse(y, quality)
+        z_hat = round_ste(z)
+        measured = z + (torch.rand_like(z) - 0.5) if noise else z_hat
+        scale = self.scale_z(quality)[:, :, None, None].clamp_min(SCALE_MIN)
+        z_likelihood = likelihood(measured, scale.expand_as(z), self.config.sizes.shape)
+        coder = RateCoder(pyramid(_nhwc(y)), self.config.sizes.shape, noise)
+        y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
+        y_likelihood = torch.cat(coder.likelihoods, 1)
+        return {"x_hat": self.synthesise(y_hat, quality), "likelihoods": {"y": y_likelihood, "z": z_likelihood}}
+
+    def analyse(self, x: Tensor, quality: Tensor) -> Tensor:
+        """y, scaled by the quality's gain: `B x M x H/16 x W/16`."""
+        x = (x - 0.5).contiguous(memory_format=torch.channels_last)
+        return _last_in_float(self.g_a, x) * self.gain_y(quality)[:, :, None, None]
+
+    def hyper_analyse(self, y: Tensor, quality: Tensor) -> Tensor:
+        """z, scaled by the quality's gain: `B x N x H/64 x W/64`."""
+        return self.h_a(y).float() * self.gain_z(quality)[:, :, None, None]
+
+    def hyper_synthesise(self, z_hat: Tensor, quality: Tensor) -> HyperParams:
+        """What decoding y starts from, of z_hat, `B x N x H/64 x W/64`."""
+        common = self.h_s(z_hat * self.inverse_gain_z(quality)[:, :, None, None])
+        return HyperParams(_nhwc(common), self.quant_step(quality))
+
+    def decompress_hpcm(self, params: HyperParams, decoder: Coder) -> Tensor:
+        """y_hat, `B x H/16 x W/16 x M`, by the coding traversal through any coder."""
+        return self.context.code(params.common, decoder, params.quant_step)
+
+    def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """The picture, `B x 3 x H x W`, of y_hat, `B x H/16 x W/16 x M`."""
+        return _last_in_float(self.g_s, _nchw(y_hat) * self.inverse_gain_y(quality)[:, :, None, None])
+
+    def compress(self, x: Tensor, quality: float) -> Compressed:
+        """Code one picture, `1 x 3 x H x W`."""
+        with _reproducible():
+            q = torch.tensor([quality], device=x.device)
+            y = self.analyse(x, q)
+            z = self.hyper_analyse(y, q).round()
+            streams = SymbolWriter(self.tables), SymbolWriter(self.tables)
+            streams[0].write(_nhwc(z), z_indexes(self.scale_z(q)[0], *z.shape[2:]))
+            coder = EncodeCoder(pyramid(_nhwc(y)), streams[1])
+            y_hat = self.decompress_hpcm(self.hyper_synthesise(z, q), coder)
+        checksum = latent_checksum(streams[0].symbols, streams[1].symbols)
+        z_bytes, y_bytes = (s.finish() for s in streams)
+        return Compressed(z_bytes, y_bytes, checksum, y_hat, (streams[0].bits(), streams[1].bits()))
+
+    def decompress_latent(self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float) -> Tensor:
+        """y_hat of one picture, `1 x H/16 x W/16 x M`, checked against the checksum.
+
+        Raises:
+            CorruptFileError: a stream holds no such picture.
+            ModelMismatchError: the symbols decoded are not those encoded.
+        """
+        sizes = self.config.sizes
+        rows, columns = height // 64, width // 64
+        with _reproducible():
+            scale = self.scale_z(torch.tensor([quality], device=self.gain_y.log.device))[0]
+            q = torch.tensor([quality], device=scale.device)
+            z_reader = SymbolReader(z, sizes.N * rows * columns, self.tables)
+            z_hat = z_reader.read(z_indexes(scale, rows, columns), (1, rows, columns, sizes.N), scale)
+            y_reader = SymbolReader(y, sizes.M * rows * columns * 16, self.tables)
+            z_hat = _nchw(z_hat)
+            y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, q), DecodeCoder(y_reader))
+        if latent_checksum(z_reader.symbols, y_reader.symbols) != checksum:
+            raise ModelMismatchError(
+                "the latent decoded here is not the one that was encoded: the file is damaged, or was made on a "
+                "machine whose floating-point results differ (try the same --device and --threads)"
+            )
+        return y_hat
+
+    def decompress(self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float) -> Tensor:
+        """The picture, `1 x 3 x H x W`, of two streams; errors as `decompress_latent`."""
+        y_hat = self.decompress_latent(z, y, checksum, height, width, quality)
+        with _reproducible():
+            return self.synthesise(y_hat, torch.tensor([quality], device=y_hat.device))

@@ -1,0 +1,150 @@
+"""BiWKV, the bidirectional linear attention of the RWKV blocks.
+
+    y_t = ( sum_{i != t} exp(-(|t-i|-1) w/T + k_i) v_i + exp(u/T + k_t) v_t )
+        / ( sum_{i != t} exp(-(|t-i|-1) w/T + k_i)     + exp(u/T + k_t)     )
+
+(LALIC, CVPR 2025, arXiv 2502.05741, after Vision-RWKV, arXiv 2403.02308.) Because w is divided by the
+number of tokens T, exp(i w/T) stays within exp(|w|), so the sums over i < t and i > t are plain prefix
+sums of exp(k_i +- i w/T) v_i: no sequential scan. Numerator and denominator share the factor
+exp(w/T - max k), which is left out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["biwkv", "biwkv_reference"]
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _before(x: Tensor) -> Tensor:
+    """Sum over the tokens before each token, B x T x C."""
+    return x.cumsum(1) - x
+
+
+def _after(x: Tensor) -> Tensor:
+    """Sum over the tokens after each token, B x T x C."""
+    return x.sum(1, keepdim=True) - x.cumsum(1)
+
+
+def _weights(w: Tensor, u: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Positions t/T, exp(t w/T), exp(k - max k) and the token's own weight exp((u - w)/T + k - max k)."""
+    tokens = k.shape[1]
+    position = (torch.arange(tokens, device=k.device, dtype=k.dtype) / tokens)[None, :, None]
+    rise = torch.exp(position * w)
+    weight = torch.exp(k - k.amax(1, keepdim=True))
+    return position, rise, weight, torch.exp((u - w) / tokens) * weight
+
+
+def _sums(rise: Tensor, weight: Tensor, own: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of y."""
+    up, down = weight * rise, weight / rise
+    numerator = _before(up * v) / rise + _after(down * v) * rise + own * v
+    return numerator, _before(up) / rise + _after(down) * rise + own
+
+
+def biwkv_reference(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """BiWKV in plain torch, as prefix sums in float32 (float64 for float64 inputs).
+
+    Args:
+        w: decay per channel, `C`, |w| at most 8.
+        u: boost of a token's own value per channel, `C`.
+        k, v: keys and values, `B x T x C`.
+
+    Returns:
+        `B x T x C`, of k's type.
+    """
+    dtype = _accumulator(k.dtype)
+    w, u, keys, v = w.to(dtype), u.to(dtype), k.to(dtype), v.to(dtype)
+    _, rise, weight, own = _weights(w, u, keys)
+    numerator, denominator = _sums(rise, weight, own, v)
+    return (numerator / denominator).to(k.dtype)
+
+
+def biwkv_backward_reference(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of `biwkv_reference` for w, u, k, v; recomputes the sums instead of keeping them."""
+    dtype = _accumulator(k.dtype)
+    tokens = k.shape[1]
+    values, grad = v.to(dtype), grad.to(dtype)
+    position, rise, weight, own = _weights(w.to(dtype), u.to(dtype), k.to(dtype))
+    numerator, denominator = _sums(rise, weight, own, values)
+    dn = grad / denominator
+    dd = -dn * numerator / denominator
+
+    def spread(d: Tensor) -> Tensor:
+        """sum_t d_t a_ti / weight_i over t != i, where a_ti is the weight of token i in y_t."""
+        return rise * _after(d / rise) + _before(d * rise) / rise
+
+    def distance(d: Tensor) -> Tensor:
+        """The same, each term times -|t - i|/T."""
+        after, before = d / rise, d * rise
+        return rise * (position * _after(after) - _after(position * after)) + (
+            _before(position * before) - position * _before(before)
+        ) / rise
+
+    self_term = own * (dn * values + dd)
+    grad_v = weight * spread(dn) + own * dn
+    grad_k = values * grad_v + weight * spread(dd) + own * dd
+    grad_w = (weight * (values * distance(dn) + distance(dd)) - self_term / tokens).sum((0, 1))
+    grad_u = self_term.sum((0, 1)) / tokens
+    return grad_w.to(w.dtype), grad_u.to(u.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
+
+
+@torch.library.custom_op("hpcm::biwkv", mutates_args=())
+def biwkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """BiWKV; see `biwkv_reference` for the formula and the shapes."""
+    return biwkv_reference(w, u, k, v)
+
+
+@torch.library.custom_op("hpcm::biwkv_backward", mutates_args=())
+def biwkv_backward(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return biwkv_backward_reference(w, u, k, v, grad)
+
+
+@biwkv.register_fake
+def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.empty_like(k, memory_format=torch.contiguous_format)
+
+
+@biwkv_backward.register_fake
+def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    contiguous = torch.contiguous_format
+    return (
+        torch.empty_like(w),
+        torch.empty_like(u),
+        torch.empty_like(k, memory_format=contiguous),
+        torch.empty_like(v, memory_format=contiguous),
+    )
+
+
+@biwkv.register_kernel("cuda")
+def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    from .biwkv_triton import forward
+
+    return forward(w, u, k, v)
+
+
+@biwkv_backward.register_kernel("cuda")
+def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from .biwkv_triton import backward
+
+    return backward(w, u, k, v, grad)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
+    return biwkv_backward(*ctx.saved_tensors, grad)
+
+
+biwkv.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,1 @@
+"""Training: pictures, loss, optimiser, loop, export."""

@@ -1,0 +1,140 @@
+"""Training pictures held as bytes on the device, and random crops of them without leaving it."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ImageError
+
+__all__ = ["CropSource", "Pictures", "read_pictures"]
+
+SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+RESCALED_SHARE = 0.25
+FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures, uint8 `H x W x 3` each, their names, and how many files could not be read."""
+
+    pixels: list[np.ndarray]
+    names: list[str]
+    unreadable: int
+
+
+def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
+    """Name and content (or where it lies) of every picture in a folder, at any depth, or in a tar."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in SUFFIXES:
+                yield str(file.relative_to(path)), file
+    elif path.is_file() and tarfile.is_tarfile(path):
+        with tarfile.open(path) as tar:
+            for member in sorted(tar.getmembers(), key=lambda m: m.name):
+                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    yield member.name, content.read()
+    else:
+        raise ImageError(f"{path} is neither a folder of pictures nor a tar of them")
+
+
+def _decode(source: bytes | Path) -> np.ndarray | None:
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def read_pictures(
+    paths: list[Path], exclude: frozenset[str] = frozenset(), rank: int = 0, world: int = 1, threads: int = 8
+) -> Pictures:
+    """Read the pictures of folders and tars; a rank of several takes every `world`-th.
+
+    Args:
+        exclude: file stems to leave out.
+
+    Raises:
+        ImageError: a path is neither, or there is no picture at all.
+    """
+    files = [f for path in paths for f in _files(path) if Path(f[0]).stem not in exclude][rank::world]
+    with ThreadPoolExecutor(threads) as pool:
+        decoded = list(pool.map(lambda f: _decode(f[1]), files))
+    kept = [(name, pixels) for (name, _), pixels in zip(files, decoded, strict=True) if pixels is not None]
+    if not kept:
+        raise ImageError(f"no readable picture in {', '.join(str(p) for p in paths)}")
+    return Pictures([p for _, p in kept], [n for n, _ in kept], len(files) - len(kept))
+
+
+def _rescaled(pixels: np.ndarray, crop: int, dice: random.Random) -> np.ndarray | None:
+    """A copy at a random smaller scale that still holds a crop; None where there is no room."""
+    height, width = pixels.shape[:2]
+    smallest = crop / min(height, width)
+    if smallest > 0.87:
+        return None
+    factor = dice.uniform(smallest, 0.87)
+    size = max(crop, round(width * factor)), max(crop, round(height * factor))
+    return np.array(Image.fromarray(pixels).resize(size, dice.choice(FILTERS)))
+
+
+class CropSource:
+    """Random crops of pictures that lie in one buffer on the device, by one indexed read a batch.
+
+    A quarter of the crops come from a smaller copy of their picture, made once; each is flipped and
+    transposed at random. Everything is drawn on the device, so that a batch can be part of a CUDA graph.
+    Pictures smaller than the crop are left out.
+
+    Raises:
+        ImageError: no picture is large enough.
+    """
+
+    def __init__(self, pictures: list[np.ndarray], crop: int, device: torch.device, seed: int = 0) -> None:
+        dice = random.Random(seed)
+        whole = [p for p in pictures if min(p.shape[:2]) >= crop]
+        if not whole:
+            raise ImageError(f"no picture is {crop} x {crop} pixels or larger")
+        with ThreadPoolExecutor(8) as pool:
+            copies = pool.map(lambda job: _rescaled(*job), [(p, crop, random.Random(dice.random())) for p in whole])
+        smaller = [c for c in copies if c is not None]
+        every = whole + smaller
+        sizes = np.array([p.shape[:2] for p in every], dtype=np.int64)
+        areas = sizes.prod(1)
+        self.crop, self.device, self.count = crop, device, len(whole)
+        self.smaller = len(smaller)
+        self.share = RESCALED_SHARE if smaller else 0.0
+        self.pixels = torch.empty(int(areas.sum()), 3, dtype=torch.uint8, device=device)
+        self.start = torch.from_numpy(np.cumsum(areas) - areas).to(device)
+        self.size = torch.from_numpy(sizes).to(device)
+        for first, picture in zip((np.cumsum(areas) - areas).tolist(), every, strict=True):
+            flat = torch.from_numpy(picture).view(-1, 3)
+            self.pixels[first : first + len(flat)] = flat.to(device)
+
+    def batch(self, count: int) -> Tensor:
+        """`count x 3 x crop x crop` in [0, 1], channels_last."""
+        c, device = self.crop, self.device
+        draw = torch.rand(7, count, device=device)
+        original = (draw[0] * self.count).long().clamp_max(self.count - 1)
+        copy = self.count + (draw[0] * self.smaller).long().clamp_max(max(self.smaller - 1, 0))
+        which = torch.where(draw[1] < self.share, copy, original)
+        size = self.size[which]
+        top = (draw[2:4].T * (size - c + 1)).long().minimum(size - c)
+        line = torch.arange(c, device=device)
+        row = torch.where(draw[4, :, None] < 0.5, line, c - 1 - line)
+        column = torch.where(draw[5, :, None] < 0.5, line, c - 1 - line)
+        turned = draw[6, :, None, None] < 0.5
+        rows = torch.where(turned, row[:, :, None], row[:, None, :]) + top[:, 0, None, None]
+        columns = torch.where(turned, column[:, None, :], column[:, :, None]) + top[:, 1, None, None]
+        at = self.start[which, None, None] + rows * size[:, 1, None, None] + columns
+        return (self.pixels[at].float() / 255).permute(0, 3, 1, 2)

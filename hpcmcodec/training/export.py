@@ -1,0 +1,66 @@
+"""From trained float weights to a weights file: int8 matrices, float32 vectors, integer CDF tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..entropy.tables import CdfTables
+from ..models import HPCM
+from ..zoo import STEP, TABLES
+
+__all__ = ["export", "quantise"]
+
+# Below this a tensor is not worth the loss; depthwise kernels and per-quality vectors stay float too.
+SMALLEST_MATRIX = 4096
+
+
+def quantise(weight: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+    """Round to int8 with one step per output channel.
+
+    Args:
+        weight: any shape; `dim` is its output dimension.
+
+    Returns:
+        int8 values of the same shape, and the float32 steps, ready to multiply them.
+    """
+    others = [d for d in range(weight.dim()) if d != dim]
+    step = weight.abs().amax(others, keepdim=True).clamp_min(1e-12) / 127
+    return (weight / step).round().to(torch.int8), step
+
+
+def _output_dims(model: nn.Module) -> dict[str, int]:
+    """Name and output dimension of every weight that is stored as int8."""
+    dims = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
+            if module.weight.numel() >= SMALLEST_MATRIX and not depthwise:
+                dims[f"{name}.weight"] = int(isinstance(module, nn.ConvTranspose2d))
+    return dims
+
+
+def export(model: HPCM, path: Path, facts: dict[str, object], tables: CdfTables | None = None) -> None:
+    """Write the model's weights in the stored format (see `hpcmcodec.zoo`), whole or not at all.
+
+    Args:
+        facts: what the metadata should tell of the training (JSON values).
+        tables: CDF tables to store; default: the parametric ones of the model.
+    """
+    dims = _output_dims(model)
+    stored: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu().float().contiguous()
+        if name in dims:
+            stored[name], stored[name + STEP] = quantise(value, dims[name])
+        else:
+            stored[name] = value
+    for name, array in (tables or model.tables).to_arrays().items():
+        stored[TABLES + name] = torch.tensor(array)
+    part = path.with_suffix(".part")
+    save_file(stored, part, metadata={"model": model.config.name, "facts": json.dumps(facts)})
+    part.replace(path)

@@ -1,0 +1,56 @@
+"""The rate-distortion loss, balanced over qualities, and how qualities are drawn."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..config import LAMBDAS
+
+__all__ = ["draw_quality", "lambda_of", "rate_distortion"]
+
+# The loss at convergence grows about as the square root of lambda: dividing by it makes a percent worth
+# the same at every quality.
+BALANCE = 0.5
+
+
+@lru_cache(maxsize=8)
+def _log_lambdas(device: torch.device) -> Tensor:
+    return torch.tensor(LAMBDAS).log().to(device)
+
+
+def lambda_of(quality: Tensor) -> Tensor:
+    """lambda of `quality` (1 to 8, any shape), interpolated in the log domain between the integers."""
+    levels = _log_lambdas(quality.device)
+    below = quality.floor().clamp(1, len(LAMBDAS) - 1)
+    index = below.long() - 1
+    return torch.lerp(levels[index], levels[index + 1], quality - below).exp()
+
+
+def draw_quality(count: int, device: torch.device) -> Tensor:
+    """`count` qualities from 1 to 8: every other one an integer, the rest uniform."""
+    draw = torch.rand(count, device=device)
+    integers = (0.5 + len(LAMBDAS) * draw).round().clamp(1, len(LAMBDAS))
+    anywhere = 1 + (len(LAMBDAS) - 1) * draw
+    return torch.where(torch.arange(count, device=device) % 2 == 0, integers, anywhere)
+
+
+def rate_distortion(
+    x: Tensor, quality: Tensor, x_hat: Tensor, y_likelihood: Tensor, z_likelihood: Tensor
+) -> dict[str, Tensor]:
+    """lambda * 255^2 * MSE + bpp of each picture, and their balanced mean.
+
+    Returns:
+        `loss`, the balanced mean to minimise; `rd`, `bpp` and `mse` (of values in 0..255), `B` each.
+    """
+    pixels = x.shape[2] * x.shape[3]
+    bpp = -(y_likelihood.log2().flatten(1).sum(1) + z_likelihood.log2().flatten(1).sum(1)) / pixels
+    mse = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
+    weight = lambda_of(quality)
+    rd = weight * mse + bpp
+    middle = math.exp(sum(math.log(v) for v in LAMBDAS) / len(LAMBDAS))
+    balance = (weight / middle) ** -BALANCE
+    return {"loss": (balance * rd).mean(), "rd": rd, "bpp": bpp, "mse": mse}

@@ -1,0 +1,156 @@
+"""From a configuration to a model with its weights, and the format that weights are stored in.
+
+A weights file is a safetensors file: a matrix is int8 with `<name>.step`, a float32 step per output
+channel, everything else is float32; `tables.*` hold the integer CDF tables. The metadata name the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import ModelConfig, model_config
+from .errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .models.hpcm import HPCM
+
+__all__ = ["available", "fingerprint", "initial_weights", "load_model", "manifest", "read_weights", "weights_dir"]
+
+STEP = ".step"
+TABLES = "tables."
+
+
+def weights_dir() -> Path:
+    """Where the weights lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def manifest() -> dict[str, Any]:
+    """`weights/manifest.json`: what there is, its sha256, how it was trained and what was measured."""
+    path = weights_dir() / "manifest.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {"models": {}}
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+
+
+def available() -> list[ModelConfig]:
+    """The configurations whose weights are here."""
+    models = manifest()["models"].values()
+    return [model_config(m["phase"], m["preset"], m["family"]) for m in models]
+
+
+def _shipped(config: ModelConfig) -> Path:
+    entry = manifest()["models"].get(config.name)
+    if entry is None:
+        there = ", ".join(f"{c.family} phase {c.phase} {c.preset}" for c in available()) or "none"
+        wanted = f"{config.family} phase {config.phase} {config.preset}"
+        raise WeightsError(f"no weights for {wanted} yet; available: {there} (or give your own with --weights)")
+    return weights_dir() / str(entry["file"])
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors as they are stored, and the metadata.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise WeightsError(f"weights file {path} is missing") from error
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"weights file {path} cannot be read: {error}") from error
+
+
+def fingerprint(stored: dict[str, Tensor], prefixes: tuple[str, ...]) -> bytes:
+    """4 bytes over name, type, shape and content of the stored tensors with these prefixes."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name in sorted(stored):
+        if name.startswith(prefixes):
+            tensor = stored[name]
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.digest()
+
+
+def _dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.float() * stored[name + STEP] if name + STEP in stored else tensor
+        for name, tensor in stored.items()
+        if not name.endswith(STEP) and not name.startswith(TABLES)
+    }
+
+
+def initial_weights(config: ModelConfig, path: Path) -> dict[str, Tensor]:
+    """Float weights of a file to go on training from.
+
+    Raises:
+        WeightsError: the file cannot be read or is of another model.
+    """
+    stored, metadata = read_weights(path)
+    _check_model(metadata, config, path)
+    return _dequantised(stored)
+
+
+def _check_model(metadata: dict[str, str], config: ModelConfig, path: Path) -> None:
+    if metadata.get("model") != config.name:
+        raise WeightsError(f"{path} holds weights of {metadata.get('model', 'something else')}, not of {config.name}")
+
+
+def load_model(
+    phase: int = 4,
+    preset: str = "lite",
+    family: str = "rwkv",
+    weights: str | Path | None = None,
+    device: str = "cpu",
+) -> HPCM:
+    """The model with its weights, ready to code; loaded once per process and device.
+
+    Args:
+        phase, preset, family: which model.
+        weights: a weights file to use instead of the one that comes with the package.
+        device: a torch device.
+
+    Raises:
+        UsageError: there is no such model.
+        WeightsError: there are no weights for it, or the file is not its own.
+    """
+    config = model_config(phase, preset, family)
+    path = _shipped(config) if weights is None else Path(weights)
+    return _load(config, path.resolve(), device)
+
+
+@lru_cache(maxsize=4)
+def _load(config: ModelConfig, path: Path, device: str) -> HPCM:
+    import torch
+
+    from .entropy.tables import CdfTables
+    from .models.hpcm import ENTROPY_PARTS, HPCM, SYNTHESIS_PARTS
+
+    stored, metadata = read_weights(path)
+    _check_model(metadata, config, path)
+    with torch.device("meta"):
+        model = HPCM(config)
+    try:
+        model.load_state_dict(_dequantised(stored), assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}") from error
+    tables = {name.removeprefix(TABLES): t.numpy() for name, t in stored.items() if name.startswith(TABLES)}
+    model.tables = CdfTables.from_arrays(tables)
+    model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES))
+    model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
+    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hpcmcodec import __version__, cli
+from tests import fake
+
+CROP = Path(__file__).parent / "data" / "kodim23-crop.png"
+
+Hpcm = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def hpcm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Hpcm:
+    """Run a command line with the stand-in model, in a folder of its own: exit code, output, errors."""
+    fake.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = cli.main([str(word) for word in words])
+        out, err = capsysbinary.readouterr()
+        return code, out.decode(errors="surrogateescape"), err.decode()
+
+    return run
+
+
+def complaint(result: tuple[int, str, str], code: int) -> str:
+    """The one plain line that a failure is."""
+    assert result[0] == code, result
+    assert result[1] == ""
+    assert result[2].startswith("hpcm: ")
+    assert result[2].count("\n") == 1
+    assert "Traceback" not in result[2]
+    return result[2]
+
+
+def raw(out: str) -> bytes:
+    """The bytes behind an output that is not text."""
+    return out.encode(errors="surrogateescape")
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.convert("RGB").tobytes()
+
+
+def test_round_trip(hpcm: Hpcm, tmp_path: Path) -> None:
+    code, out, err = hpcm("encode", CROP, "-o", "a.hpcm")
+    assert (code, out) == (0, "")
+    size = (tmp_path / "a.hpcm").stat().st_size
+    assert err.startswith(f"a.hpcm: {size:,} bytes, {8 * size / 256**2:.3f} bpp, ")
+    code, out, err = hpcm("decode", "a.hpcm")
+    assert (code, out) == (0, "")
+    assert err.startswith("a.png: 256 x 256, ")
+    assert pixels(tmp_path / "a.png") == pixels(CROP)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hpcm", "a.png"]
+
+
+def test_output_stands_beside_the_input(hpcm: Hpcm, tmp_path: Path) -> None:
+    picture = tmp_path / "there" / "p.jpg"
+    picture.parent.mkdir()
+    Image.new("L", (20, 10), 128).save(picture)
+    assert hpcm("encode", picture)[0] == 0
+    assert hpcm("decode", picture.with_suffix(".hpcm"))[0] == 0
+    assert sorted(path.name for path in picture.parent.iterdir()) == ["p.hpcm", "p.jpg", "p.png"]
+
+
+def test_compare(hpcm: Hpcm) -> None:
+    hpcm("encode", CROP, "-o", "a.hpcm")
+    assert ", inf dB, " in hpcm("decode", "a.hpcm", "--compare", CROP)[2]
+    Image.new("RGB", (3, 3)).save("small.png")
+    assert "3 x 3" in complaint(hpcm("decode", "a.hpcm", "-o", "b.png", "--compare", "small.png"), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("b.jpg", "JPEG"), ("b.WEBP", "WEBP"), ("b.tif", "TIFF"), ("b.ppm", "PPM")]
+)
+def test_decode_writes_other_types(hpcm: Hpcm, name: str, kind: str) -> None:
+    hpcm("encode", CROP, "-o", "a.hpcm")
+    assert hpcm("decode", "a.hpcm", "-o", name)[0] == 0
+    with Image.open(name) as image:
+        assert (image.format, image.size) == (kind, (256, 256))
+
+
+def test_pipes(hpcm: Hpcm, tmp_path: Path) -> None:
+    code, coded, err = hpcm("encode", "-", "-o", "-", stdin=CROP.read_bytes())
+    assert code == 0
+    assert err.startswith("standard output: ")
+    code, picture, _ = hpcm("decode", "-", "--format", "png", stdin=raw(coded))
+    assert code == 0
+    (tmp_path / "p.png").write_bytes(raw(picture))
+    assert pixels(tmp_path / "p.png") == pixels(CROP)
+    assert "--format" in complaint(hpcm("decode", "-", stdin=raw(coded)), 2)
+
+
+def test_terminal_gets_no_binary(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcmcodec.cli._files.sys.stdout.isatty", lambda: True)
+    assert "terminal" in complaint(hpcm("encode", CROP, "-o", "-"), 2)
+
+
+def test_nothing_is_overwritten_unasked(hpcm: Hpcm, tmp_path: Path) -> None:
+    (tmp_path / "a.hpcm").write_text("mine")
+    (tmp_path / "a.png").write_text("mine")
+    line = complaint(hpcm("encode", CROP, "-o", "a.hpcm"), 1)
+    assert "-o" in line
+    assert "--force" in line
+    assert (tmp_path / "a.hpcm").read_text() == "mine"
+    assert hpcm("encode", CROP, "-o", "a.hpcm", "--force")[0] == 0
+    assert "a.png exists" in complaint(hpcm("decode", "a.hpcm"), 1)
+    assert (tmp_path / "a.png").read_text() == "mine"
+    assert hpcm("decode", "a.hpcm", "--force")[0] == 0
+    assert pixels(tmp_path / "a.png") == pixels(CROP)
+
+
+def test_output_follows_links_and_devices(hpcm: Hpcm, tmp_path: Path) -> None:
+    (tmp_path / "real.hpcm").write_text("old")
+    (tmp_path / "link.hpcm").symlink_to("real.hpcm")
+    assert hpcm("encode", CROP, "-o", "link.hpcm", "--force")[0] == 0
+    assert (tmp_path / "link.hpcm").is_symlink()
+    assert (tmp_path / "real.hpcm").stat().st_size > 1000
+    assert hpcm("encode", CROP, "-o", os.devnull)[0] == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_output_has_the_usual_rights(hpcm: Hpcm, tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    hpcm("encode", CROP, "-o", "a.hpcm")
+    assert (tmp_path / "a.hpcm").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_failed_write_leaves_nothing(hpcm: Hpcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    assert "No space left" in complaint(hpcm("encode", CROP, "-o", "a.hpcm"), 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (("encode", "missing.png"), 1, "missing.png: No such file"),
+        (("encode", "."), 1, "is a folder"),
+        (("encode", "notes.txt"), 1, "notes.txt is not a picture"),
+        (("encode", "broken.png", "-o", "x.hpcm"), 1, "broken.png: the picture cannot be read"),
+        (("encode", "alpha.png"), 1, "alpha.png: the picture has transparency"),
+        (("encode", CROP, "-o", "no/where.hpcm"), 1, "the folder no does not exist"),
+        (("encode", CROP, "-o", "."), 1, "is a folder"),
+        (("encode", "alpha.png", "-o", "alpha.png", "--force"), 2, "the input itself"),
+        (("encode", CROP, "-o", "x.hpcm", "--phase", "7"), 2, "phases 0 to 4"),
+        (("encode", CROP, "-o", "x.hpcm", "--phase", "2"), 4, "no weights for phase 2"),
+        (("encode", CROP, "-o", "x.hpcm", "--preset", "huge"), 2, "huge"),
+        (("encode", CROP, "-o", "x.hpcm", "-q", "9"), 2, "--quality"),
+        (("encode", CROP, "-o", "x.hpcm", "-q", "nan"), 2, "quality"),
+        (("encode", CROP, "-o", "x.hpcm", "--device", "abacus"), 2, "abacus"),
+        (("encode", CROP, "-o", "x.hpcm", "--threads", "0"), 2, "--threads"),
+        (("encode",), 2, "Missing argument 'INPUT' (see hpcm encode --help)"),
+        (("encode", CROP, "--what"), 2, "--what"),
+        (("conjure",), 2, "conjure"),
+        (("decode", "missing.hpcm"), 1, "missing.hpcm: No such file"),
+        (("decode", "notes.txt"), 3, "notes.txt: "),
+        (("decode", "good.hpcm", "-o", "x.xyz"), 2, "'.xyz'"),
+        (("decode", "good.hpcm", "-o", "x"), 2, "unknown extension"),
+        (("decode", "good.hpcm", "--format", "xyz"), 2, "'xyz'"),
+        (("decode", "cut.hpcm"), 3, "cut.hpcm: "),
+        (("decode", "other.hpcm"), 4, "other.hpcm: "),
+        (("info", "cut.hpcm"), 3, "cut.hpcm: "),
+        (("bench", "empty"), 2, "no pictures in empty"),
+        (("bench", "empty", "--phases", "x"), 2, "--phases"),
+        (("bench", "empty", "--phases", "1.5"), 2, "1.5"),
+    ],
+)
+def test_complaints(
+    hpcm: Hpcm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...],
+    code: int,
+    part: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "broken.png").write_bytes(CROP.read_bytes()[:5000])
+    Image.new("RGBA", (4, 4)).save(tmp_path / "alpha.png")
+    with monkeypatch.context() as other:
+        other.setattr(fake.FakeModel, "entropy_id", b"\xff\xff\xff\xff")
+        hpcm("encode", CROP, "-o", "other.hpcm")
+    hpcm("encode", CROP, "-o", "good.hpcm")
+    (tmp_path / "cut.hpcm").write_bytes((tmp_path / "good.hpcm").read_bytes()[:-9])
+
+    before = sorted(tmp_path.iterdir())
+    assert part in complaint(hpcm(*words), code)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_another_synthesis_is_noted(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
+    hpcm("encode", CROP, "-o", "a.hpcm")
+    monkeypatch.setattr(fake.FakeModel, "synthesis_id", b"\xff\xff\xff\xff")
+    code, _, err = hpcm("decode", "a.hpcm")
+    assert code == 0
+    assert err.startswith("hpcm: note: a.hpcm: ")
+    assert err.count("\n") == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_is_not_foreseen(
+    hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("a long\nstory")
+
+    monkeypatch.setattr(fake.FakeModel, "compress", fail)
+    line = complaint(hpcm("encode", CROP, "-o", "a.hpcm"), 130 if error is KeyboardInterrupt else 1)
+    assert line == "hpcm: interrupted\n" or "RuntimeError: a long story" in line
+    assert not Path("a.hpcm").exists()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_debug_shows_where(hpcm: Hpcm, place: int) -> None:
+    words = ["encode", "missing.png"]
+    words.insert(place, "--debug")
+    code, _, err = hpcm(*words)
+    assert code == 1
+    assert "Traceback" in err
+    assert err.endswith("hpcm: missing.png: No such file or directory\n")
+
+
+def test_info(hpcm: Hpcm) -> None:
+    hpcm("encode", CROP, "-o", "a.hpcm", "-q", "3.5")
+    code, out, _ = hpcm("info", "a.hpcm", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["width"], facts["height"], facts["quality"], facts["phase"]) == (256, 256, 3.5, 4)
+    code, out, _ = hpcm("info", "a.hpcm")
+    assert code == 0
+    for fact in ("3.5", "lite", "rwkv", "256", "01020304"):
+        assert fact in out
+
+
+def test_bench(hpcm: Hpcm, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(CROP.read_bytes())
+    code, out, _ = hpcm("bench", "pictures", "--qualities", "1,3-4", "--json", "-o", "results.json")
+    assert code == 0
+    results = json.loads(out)
+    assert results[0]["qualities"] == [1, 3, 4]
+    assert json.loads(Path("results.json").read_text()) == results
+    code, out, _ = hpcm("bench", "pictures", "--qualities", "3.5", "--limit", "1")
+    assert code == 0
+    assert "hpcm-rwkv-4-lite: 1 pictures" in out
+    assert "3.5" in out
+
+
+def test_models(hpcm: Hpcm) -> None:
+    code, out, _ = hpcm("models", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert len({(row["family"], row["phase"], row["preset"]) for row in rows}) == len(rows) == 15
+    assert all(row["parameters"] > 0 and row["macs_per_pixel"] > 0 for row in rows)
+    code, out, _ = hpcm("models")
+    assert code == 0
+    assert len(out.splitlines()) == 1 + len(rows)
+
+
+def test_version_and_help(hpcm: Hpcm) -> None:
+    assert hpcm("--version") == (0, f"hpcm {__version__}\n", "")
+    code, out, err = hpcm()
+    assert (code, err) == (2, "")
+    assert "encode" in out
+    code, out, err = hpcm("--help")
+    assert (code, err) == (0, "")
+    for command in ("encode", "decode", "info", "models", "bench", "train"):
+        assert command in out
+        assert hpcm(command, "--help")[0] == 0
+
+
+def test_a_reader_that_leaves(tmp_path: Path) -> None:
+    """`hpcm --help | head -1` ends without a word."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "hpcmcodec", "--help"]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert result.stderr == ""
