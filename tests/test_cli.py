@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from hpcmcodec import __version__, cli
+from hpcmcodec.config import model_config
 from tests import fake
 
 CROP = Path(__file__).parent / "data" / "kodim23-crop.png"
@@ -77,7 +78,7 @@ def test_output_stands_beside_the_input(hpcm: Hpcm, tmp_path: Path) -> None:
 
 def test_compare(hpcm: Hpcm) -> None:
     hpcm("encode", CROP, "-o", "a.hpcm")
-    assert ", inf dB, " in hpcm("decode", "a.hpcm", "--compare", CROP)[2]
+    assert ", PSNR inf dB, " in hpcm("decode", "a.hpcm", "--compare", CROP)[2]
     Image.new("RGB", (3, 3)).save("small.png")
     assert "3 x 3" in complaint(hpcm("decode", "a.hpcm", "-o", "b.png", "--compare", "small.png"), 1)
 
@@ -262,15 +263,20 @@ def test_bench(hpcm: Hpcm, tmp_path: Path) -> None:
     assert "3.5" in out
 
 
-def test_models(hpcm: Hpcm) -> None:
+def test_models(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"parameters": 30_269_947, "macs_per_pixel": 386_443.6}
+    monkeypatch.setattr("hpcmcodec.models.complexity.complexity", lambda _: counts)
+    monkeypatch.setattr("hpcmcodec.zoo.available", lambda: [model_config(4, "lite")])
     code, out, _ = hpcm("models", "--json")
     assert code == 0
     rows = json.loads(out)
     assert len({(row["family"], row["phase"], row["preset"]) for row in rows}) == len(rows) == 15
-    assert all(row["parameters"] > 0 and row["macs_per_pixel"] > 0 for row in rows)
-    code, out, _ = hpcm("models")
+    assert [(row["phase"], row["preset"]) for row in rows if row["weights"]] == [(4, "lite")]
+    code, out, _ = hpcm("models", "--preset", "lite")
     assert code == 0
-    assert len(out.splitlines()) == 1 + len(rows)
+    assert len(out.splitlines()) == 1 + 5
+    assert out.splitlines()[-1].split() == ["rwkv", "4", "lite", "30.27", "M", "386", "yes"]
+    assert "huge" in complaint(hpcm("models", "--preset", "huge"), 2)
 
 
 def test_version_and_help(hpcm: Hpcm) -> None:

@@ -487,15 +487,33 @@ def test_no_stream_reads_behind_its_padding(name: str, data: bytes, seed: int, b
         assert decode() == decoded
 
 
-def test_a_run_of_ones_reads_far_behind_its_stream() -> None:
-    """The padding is needed: this stream makes the decoder read some fifteen times its length."""
-    data = b"\xff" * 7 + b"\x7f" + b"\xff" * 392
+def bytes_of_one_escape(data: bytes, tables: CdfTables) -> int:
+    """How much the first symbol of a stream, an escape, reads, state included."""
     reader = ReferenceDecoder()
-    reader.set_stream(data.ljust(padded_size(len(data), 200, ESCAPING), b"\0"))
-    before = len(list(reader.words))
-    reader.set_stream(data.ljust(padded_size(len(data), 200, ESCAPING), b"\0"))
-    reader.symbol(ESCAPING.rows[0])
-    assert 4 * (before - len(list(reader.words))) > 14 * len(data)
+    buffer = data.ljust(padded_size(len(data), 1, tables), b"\0")
+    reader.set_stream(buffer)
+    reader.symbol(tables.rows[0])
+    return len(buffer) - 4 * len(list(reader.words))
+
+
+@pytest.mark.parametrize("size", [8, 12, 400, 4000])
+@pytest.mark.parametrize("tables", [GAUSSIAN, EVEN, ESCAPING])
+def test_a_run_of_ones_reads_far_behind_its_stream_but_not_behind_its_padding(
+    tables: CdfTables, size: int
+) -> None:
+    ones = b"\xff" * 7 + b"\x7f" + b"\xff" * (size - 8)
+    assert 15 * size - 100 < bytes_of_one_escape(ones, tables) <= 16 * size + 128
+
+
+@pytest.mark.parametrize("share", [1, 2, 16, 4096, TOTAL - 1])
+def test_the_worst_escape_behind_a_stream(share: int) -> None:
+    """The state is made so that its escape leaves the largest state of ones, and only zeros follow."""
+    after = (share << 47) - 1
+    high, low = divmod(after, share)
+    state = high << 16 | TOTAL - share + low
+    tables = one_row(TOTAL - share, share)
+    read = bytes_of_one_escape(state.to_bytes(8, "little"), tables) - 8
+    assert rans.escape_bytes(share) - 8 <= read <= rans.escape_bytes(share)
 
 
 def test_padding_is_small_beside_a_picture() -> None:

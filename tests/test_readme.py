@@ -63,7 +63,7 @@ def test_command(command: str, folder: Path) -> None:
     result = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     if "--compare" in command:
-        assert re.search(r"\d+\.\d\d dB", result.stderr)
+        assert re.search(r"PSNR \d+\.\d\d dB", result.stderr)
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -46,7 +46,7 @@ def options(
         bool, typer.Option("--debug", help="Show where an error comes from, not just what it is.")
     ] = False,
 ) -> None:
-    pass
+    """What holds for every command; both act before this is called."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

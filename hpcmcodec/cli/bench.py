@@ -91,7 +91,7 @@ def _numbers(text: str, option: str) -> list[float]:
 
 
 def _whole(phase: float) -> int:
-    if phase != int(phase):
+    if phase % 1:  # also of what is not finite
         raise UsageError(f"phases are whole numbers, not {phase:g}")
     return int(phase)
 

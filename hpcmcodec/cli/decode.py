@@ -62,7 +62,7 @@ def decode(
     for warning in caught:
         if issubclass(warning.category, codec.CodecWarning):
             note(f"hpcm: note: {title(input)}: {warning.message}")
-    closeness = f", {_psnr(original, picture, compare):.2f} dB" if original and compare else ""
+    closeness = f", PSNR {_psnr(original, picture, compare):.2f} dB" if original and compare else ""
     note(
         f"{title(output, 'standard output')}: {picture.width} x {picture.height}{closeness}, {seconds:.1f} s"
     )

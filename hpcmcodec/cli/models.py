@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,13 @@ from ._show import working
 __all__ = ["models"]
 
 
-def models(as_json: Json = False) -> None:
+def models(
+    preset: Annotated[str | None, typer.Option(help="Only this size.", show_default="all")] = None,
+    as_json: Json = False,
+) -> None:
     """List the models: parameters, thousand multiply-adds per pixel, and whether weights come with them."""
     with working("counting"):
-        rows = _rows()
+        rows = _rows((preset,) if preset else tuple(PRESETS))
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -40,14 +43,14 @@ def models(as_json: Json = False) -> None:
     Console().print(table)
 
 
-def _rows() -> list[dict[str, Any]]:
+def _rows(presets: tuple[str, ...]) -> list[dict[str, Any]]:
     from .. import zoo
     from ..models.complexity import complexity
 
     shipped = zoo.available()
     configs = [
         model_config(phase, preset, family)
-        for preset in PRESETS
+        for preset in presets
         for family in PHASES
         for phase in range(len(PHASES[family]))
     ]

@@ -134,12 +134,16 @@ class RansDecoder:
 def padded_size(size: int, capacity: int, tables: CdfTables) -> int:
     """Bytes that the native decoder may touch in a stream of `size` bytes, rounded up; derived above."""
     share = int(tables.escapes.max())
-    groups = -(-(PRECISION + (share - 1).bit_length()) // 4)
-    escape_bytes = (PRECISION + 4 * (16 * groups + 1)) // 8 + 1
     cheapest = max(PRECISION + 4 - share.bit_length(), 4)
     budget = _budget(size, capacity)
     escapes = min(capacity, _BATCH + budget // cheapest)
-    return (16 * size + 128) + budget // 8 + escapes * escape_bytes + 2 * _STATE_BYTES
+    return (16 * size + 128) + budget // 8 + escapes * escape_bytes(share) + 2 * _STATE_BYTES
+
+
+def escape_bytes(share: int) -> int:
+    """The most that one escape of this share takes when only zeros follow; derived above."""
+    groups = -(-(PRECISION + (share - 1).bit_length()) // 4)
+    return (PRECISION + 4 * (16 * groups + 1)) // 8 + 1
 
 
 def _budget(size: int, capacity: int) -> int:

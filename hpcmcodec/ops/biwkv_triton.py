@@ -170,9 +170,9 @@ def _backward(
         before_p1 += rising * position
         up *= step_up
         down *= step_down
-    at = tl.program_id(0) * channels + channel
-    tl.store(gw_ptr + at, tl.sum(grad_w, 0)[None, :], mask=here)
-    tl.store(gu_ptr + at, tl.sum(grad_u, 0)[None, :] * scale, mask=here)
+    total = tl.program_id(0) * channels + channel
+    tl.store(gw_ptr + total, tl.sum(grad_w, 0)[None, :], mask=here)
+    tl.store(gu_ptr + total, tl.sum(grad_u, 0)[None, :] * scale, mask=here)
 
     later_n = tl.cumsum(fall_n, 0, reverse=True)
     later_d = tl.cumsum(fall_d, 0, reverse=True)
@@ -209,9 +209,9 @@ def _backward(
 def _launch(tokens: int, channels: int, batch: int) -> tuple[tuple[int, int], dict[str, int]]:
     """Runs of about sqrt(T) tokens balance the walk along a run against the scan across runs."""
     chunks = min(64, triton.next_power_of_2(round(tokens**0.5)))
-    block = 32
+    block, warps = (32, 4) if tokens > 64 else (64, 8)
     grid = (batch, triton.cdiv(channels, block))
-    return grid, {"length": triton.cdiv(tokens, chunks), "CHUNKS": chunks, "BLOCK": block, "num_warps": 4}
+    return grid, {"length": triton.cdiv(tokens, chunks), "CHUNKS": chunks, "BLOCK": block, "num_warps": warps}
 
 
 def forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -230,12 +230,12 @@ def backward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[
     k, v, grad = k.contiguous(), v.contiguous(), grad.contiguous()
     batch, tokens, channels = k.shape
     grad_k, grad_v = torch.empty_like(k), torch.empty_like(v)
-    partial = torch.empty(2, batch, channels, device=k.device, dtype=torch.float32)
+    partial_w = torch.empty(batch, channels, device=k.device, dtype=torch.float32)
+    partial_u = torch.empty_like(partial_w)
     grid, launch = _launch(tokens, channels, batch)
     with torch.cuda.device_of(k):
         _backward[grid](
-            w.contiguous(), u.contiguous(), k, v, grad, partial[0], partial[1], grad_k, grad_v,
+            w.contiguous(), u.contiguous(), k, v, grad, partial_w, partial_u, grad_k, grad_v,
             tokens, channels, **launch,
         )  # fmt: skip
-    grad_w, grad_u = partial.sum(1)
-    return grad_w.to(w.dtype), grad_u.to(u.dtype), grad_k, grad_v
+    return partial_w.sum(0).to(w.dtype), partial_u.sum(0).to(u.dtype), grad_k, grad_v

@@ -8,7 +8,6 @@ import torch
 
 from ..entropy import coders
 from ..layers import DWConvRB, PConvRB, RWKVBlock
-from ..models import context
 
 __all__ = ["Captured", "compile_regions"]
 
@@ -24,7 +23,6 @@ def compile_regions() -> None:
         (PConvRB, "forward"),
         (DWConvRB, "forward"),
         (coders, "rate"),
-        (context, "refine"),
     ):
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
@@ -41,7 +39,8 @@ class Captured:
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Other threads (the pictures' readers, NCCL's watchdog) go on calling CUDA meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             function()
 
     def __call__(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
@@ -46,6 +47,7 @@ class TrainOptions:
     matrix_rate, vector_rate: learning rates of Muon and AdamW. They rise over the first `warmup` of the
         run and fall to zero over the last `decay`.
     validation: tar or folder of pictures to measure at the end. exclude: file stems never trained on.
+    accelerate: on a GPU, compile the blocks and capture the step as graphs.
     """
 
     config: ModelConfig
@@ -68,7 +70,7 @@ class TrainOptions:
     log_every: int = 100
     validation: Path | None = None
     exclude: frozenset[str] = frozenset()
-    compile: bool = True
+    accelerate: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,25 @@ class _Process:
 class _Step:
     """One training step: crops, forward, backward, optimiser. Captured as two graphs on a GPU."""
 
-    def __init__(self, model: HPCM, flat: FlatParameters, source: CropSource, options: TrainOptions) -> None:
-        self.model, self.flat, self.source, self.batch = model, flat, source, options.batch
+    source: CropSource
+
+    def __init__(self, model: HPCM, flat: FlatParameters, options: TrainOptions) -> None:
+        self.model, self.flat, self.batch = model, flat, options.batch
         self.optimizer = Optimizer(flat, options.matrix_rate, options.vector_rate)
         device = flat.data.device
         self.stats = torch.zeros(5, device=device)
         self.half = device.type == "cuda"
         self.backward: Callable[[], None] = self._backward
         self.update: Callable[[], None] = self._update
+
+    def compile(self, crop: int) -> None:
+        """Compile the model's blocks and run them once, on noise."""
+        from .accelerate import compile_regions
+
+        compile_regions()
+        noise = np.random.default_rng(0).integers(0, 256, (crop, crop, 3), dtype=np.uint8)
+        self.source = CropSource([noise], crop, self.flat.data.device)
+        self._backward()
 
     def capture(self) -> None:
         from .accelerate import Captured
@@ -216,44 +229,44 @@ def train(options: TrainOptions, report: Callable[[Report], None] | None = None)
 def _train(options: TrainOptions, report: Callable[[Report], None] | None) -> Path | None:
     process = _Process.start(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
-    threads = max(2, (os.cpu_count() or 2) // process.world)
-    pictures = read_pictures(list(options.data), options.exclude, process.rank, process.world, threads)
-    source = CropSource(pictures.pixels, options.crop, process.device, options.seed + process.rank)
     log = _Log(options.output / LOG, process.first)
-    log.write(
-        event="data", pictures=len(pictures.pixels), unreadable=pictures.unreadable, used=source.count, rank=process.rank
-    )
-    del pictures
-
-    torch.manual_seed(options.seed)
-    model = HPCM(options.config)
-    if options.init:
-        model.load_state_dict(initial_weights(options.config, options.init))
-    model.to(process.device, memory_format=torch.channels_last).train()
-    flat = FlatParameters(model.named_parameters())
-    step = _Step(model, flat, source, options)
-    facts: dict[str, float] = {"step": 0, "crops": 0, "seconds": 0.0}
-    if process.device.type == "cuda":
-        if options.compile:
-            from .accelerate import compile_regions
-
-            compile_regions()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_read, options, process, log)
+        torch.manual_seed(options.seed)
+        model = HPCM(options.config)
+        if options.init:
+            model.load_state_dict(initial_weights(options.config, options.init))
+        model.to(process.device, memory_format=torch.channels_last).train()
+        step = _Step(model, FlatParameters(model.named_parameters()), options)
+        accelerated = process.device.type == "cuda" and options.accelerate
+        if accelerated:
+            step.compile(options.crop)
+        step.source = reading.result()
+    if accelerated:
         step.capture()
+    facts: dict[str, float] = {"step": 0, "crops": 0, "seconds": 0.0}
     if options.resume:
         facts.update(_restore(options.output / CHECKPOINT, step.optimizer, options.config))
-    random.seed(options.seed + process.rank + int(facts["step"]))
     torch.manual_seed(options.seed + 1000 * process.rank + int(facts["step"]))
+    log.write(event="start", **facts)
 
     facts = _loop(options, process, step, facts, log, report)
 
-    flat.data.copy_(step.optimizer.ema)
-    scores = _validate(options, process, model)
-    log.write(event="done", **facts, **scores)
-    if not process.first:
-        return None
+    step.flat.data.copy_(step.optimizer.ema)
     weights = options.output / WEIGHTS
-    export(model, weights, {"step": int(facts["step"]), "crops": int(facts["crops"])})
-    return weights
+    if process.first:
+        export(model, weights, {"step": int(facts["step"]), "crops": int(facts["crops"])})
+    log.write(event="done", **facts, **_validate(options, process, model))
+    return weights if process.first else None
+
+
+def _read(options: TrainOptions, process: _Process, log: _Log) -> CropSource:
+    """This process's share of the pictures, on its device; runs beside the compiler."""
+    threads = max(2, (os.cpu_count() or 2) // process.world)
+    pictures = read_pictures(list(options.data), options.exclude, process.rank, process.world, threads)
+    source = CropSource(pictures.pixels, options.crop, process.device, options.seed + process.rank)
+    log.write(event="data", pictures=len(pictures.pixels), unreadable=pictures.unreadable, used=source.count)
+    return source
 
 
 def _loop(
