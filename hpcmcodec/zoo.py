@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from .models.hpcm import HPCM
 
-__all__ = ["available", "fingerprint", "initial_weights", "load_model", "manifest", "read_weights", "weights_dir"]
+__all__ = [
+    "available",
+    "fingerprint",
+    "initial_weights",
+    "load_model",
+    "manifest",
+    "read_weights",
+    "weights_dir",
+]
 
 STEP = ".step"
 TABLES = "tables."
@@ -55,7 +63,9 @@ def _shipped(config: ModelConfig) -> Path:
     if entry is None:
         there = ", ".join(f"{c.family} phase {c.phase} {c.preset}" for c in available()) or "none"
         wanted = f"{config.family} phase {config.phase} {config.preset}"
-        raise WeightsError(f"no weights for {wanted} yet; available: {there} (or give your own with --weights)")
+        raise WeightsError(
+            f"no weights for {wanted} yet; available: {there} (or give your own with --weights)"
+        )
     return weights_dir() / str(entry["file"])
 
 
@@ -108,7 +118,9 @@ def initial_weights(config: ModelConfig, path: Path) -> dict[str, Tensor]:
 
 def _check_model(metadata: dict[str, str], config: ModelConfig, path: Path) -> None:
     if metadata.get("model") != config.name:
-        raise WeightsError(f"{path} holds weights of {metadata.get('model', 'something else')}, not of {config.name}")
+        raise WeightsError(
+            f"{path} holds weights of {metadata.get('model', 'something else')}, not of {config.name}"
+        )
 
 
 def load_model(
@@ -138,7 +150,6 @@ def load_model(
 def _load(config: ModelConfig, path: Path, device: str) -> HPCM:
     import torch
 
-    from .entropy.tables import CdfTables
     from .models.hpcm import ENTROPY_PARTS, HPCM, SYNTHESIS_PARTS
 
     stored, metadata = read_weights(path)
@@ -148,9 +159,11 @@ def _load(config: ModelConfig, path: Path, device: str) -> HPCM:
     try:
         model.load_state_dict(_dequantised(stored), assign=True)
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}") from error
+        raise WeightsError(
+            f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"
+        ) from error
     tables = {name.removeprefix(TABLES): t.numpy() for name, t in stored.items() if name.startswith(TABLES)}
-    model.tables = CdfTables.from_arrays(tables)
+    model.use_tables(tables)
     model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES))
     model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
     return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

@@ -2,6 +2,6 @@
 
 from .attention import CrossAttentionCell
 from .conv import DWConvRB, PConvRB
-from .rwkv import RWKVBlock, RWKVContextCell
+from .rwkv import OmniShift, RWKVBlock, RWKVContextCell
 
-__all__ = ["CrossAttentionCell", "DWConvRB", "PConvRB", "RWKVBlock", "RWKVContextCell"]
+__all__ = ["CrossAttentionCell", "DWConvRB", "OmniShift", "PConvRB", "RWKVBlock", "RWKVContextCell"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 __all__ = ["CrossAttentionCell"]
@@ -35,18 +36,20 @@ class CrossAttentionCell(nn.Module):
 
     def _windows(self, x: Tensor) -> Tensor:
         """`B x H x W x dim` to `(B * windows) x heads x sites x dim/heads`, padded with zeros."""
-        batch, height, width, dim = x.shape
+        height, width = x.shape[1:3]
         rows, columns = self._grid(height, width)
         w = self.window
         x = F.pad(x, (0, 0, 0, columns * w - width, 0, rows * w - height))
-        x = x.reshape(batch, rows, w, columns, w, self.heads, dim // self.heads)
-        return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch * rows * columns, self.heads, w * w, -1)
+        return rearrange(
+            x, "b (r i) (c j) (n d) -> (b r c) n (i j) d", r=rows, c=columns, n=self.heads
+        )
 
     def _whole(self, x: Tensor, height: int, width: int) -> Tensor:
         rows, columns = self._grid(height, width)
-        w = self.window
-        x = x.reshape(-1, rows, columns, self.heads, w, w, x.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6)
-        return x.reshape(x.shape[0], rows * w, columns * w, -1)[:, :height, :width]
+        x = rearrange(
+            x, "(b r c) n (i j) d -> b (r i) (c j) (n d)", r=rows, c=columns, i=self.window
+        )
+        return x[:, :height, :width]
 
     def _mask(self, x: Tensor) -> Tensor | None:
         """Which keys exist, `(B * windows) x 1 x 1 x sites`; None where all do."""
@@ -57,5 +60,5 @@ class CrossAttentionCell(nn.Module):
             return None
         row = torch.arange(rows * w, device=x.device) < height
         column = torch.arange(columns * w, device=x.device) < width
-        mask = (row[:, None] & column).reshape(rows, w, columns, w).permute(0, 2, 1, 3)
-        return mask.reshape(rows * columns, 1, 1, w * w).repeat(batch, 1, 1, 1)
+        mask = rearrange(row[:, None] & column, "(r i) (c j) -> (r c) 1 1 (i j)", r=rows, c=columns)
+        return mask.repeat(batch, 1, 1, 1)

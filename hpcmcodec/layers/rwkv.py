@@ -15,6 +15,11 @@ __all__ = ["ChannelMix", "OmniShift", "RWKVBlock", "RWKVContextCell", "SpatialMi
 DECAY_BOUND = 8.0
 
 
+def _random(deviation: float, *shape: int) -> nn.Parameter:
+    bound = 3**0.5 * deviation
+    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
+
+
 class OmniShift(nn.Module):
     """a0 x + a1 dw1x1(x) + a2 dw3x3(x) + a3 dw5x5(x), always computed as the one 5x5 it is equal to."""
 
@@ -22,8 +27,8 @@ class OmniShift(nn.Module):
         super().__init__()
         self.alpha = nn.Parameter(torch.tensor([0.5, 0.2, 0.3, 0.3]))
         self.point = nn.Parameter(torch.full((channels, 1, 1, 1), 0.1))
-        self.small = nn.Parameter(0.15 * torch.randn(channels, 1, 3, 3))
-        self.large = nn.Parameter(0.1 * torch.randn(channels, 1, 5, 5))
+        self.small = _random(0.15, channels, 1, 3, 3)
+        self.large = _random(0.1, channels, 1, 5, 5)
 
     def kernel(self) -> Tensor:
         """The folded `C x 1 x 5 x 5` kernel."""
@@ -42,8 +47,8 @@ class SpatialMix(nn.Module):
         super().__init__()
         self.shift = OmniShift(channels)
         self.kvr = nn.Linear(channels, 3 * channels, bias=False)
-        self.decay = nn.Parameter(torch.randn(channels))
-        self.boost = nn.Parameter(torch.randn(channels))
+        self.decay = _random(1.0, channels)
+        self.boost = _random(1.0, channels)
         self.out = nn.Linear(channels, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

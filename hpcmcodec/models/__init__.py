@@ -1,5 +1,10 @@
 """The HPCM models: transforms, coding schedule, context model and what ties them together."""
 
+from ..entropy import coders
+from ..layers import DWConvRB, OmniShift, PConvRB, RWKVBlock
 from .hpcm import HPCM, Compressed
 
-__all__ = ["HPCM", "Compressed"]
+__all__ = ["HPCM", "REGIONS", "Compressed", "OmniShift"]
+
+# What is worth compiling for training: (owner, name) of functions that run often with the same shapes.
+REGIONS = ((RWKVBlock, "mix"), (PConvRB, "forward"), (DWConvRB, "forward"), (coders, "rate"))

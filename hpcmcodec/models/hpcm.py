@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,8 +44,9 @@ class QualityTable(nn.Module):
 
     def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
         super().__init__()
-        ramp = torch.linspace(low, high, len(LAMBDAS)).reshape(-1, *(1 for _ in shape))
-        self.log = nn.Parameter(ramp.repeat(1, *shape))
+        last = len(LAMBDAS) - 1
+        ramp = torch.tensor([low + (high - low) * row / last for row in range(last + 1)])
+        self.log = nn.Parameter(ramp.view(-1, *(1 for _ in shape)).repeat(1, *shape))
 
     def forward(self, quality: Tensor) -> Tensor:
         level = torch.arange(1, len(LAMBDAS) + 1, device=quality.device, dtype=torch.float32)
@@ -80,7 +82,10 @@ class Compressed:
 @contextmanager
 def _reproducible() -> Iterator[None]:
     """Full float32 and fixed algorithms: encoder and decoder must compute the very same scales."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False),
+    ):
         yield
 
 
@@ -130,7 +135,13 @@ class HPCM(nn.Module):
         """The integer CDF tables: those stored with the weights, or the parametric ones of a new model."""
         return generalized_gaussian_tables(self.config.sizes.shape, scale_table())
 
-    def forward(self, x: Tensor, quality: Tensor, noise: bool | None = None) -> dict[str, Tensor | dict[str, Tensor]]:
+    def use_tables(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Code with stored tables; see `CdfTables.from_arrays`."""
+        self.tables = CdfTables.from_arrays(arrays)
+
+    def forward(
+        self, x: Tensor, quality: Tensor, noise: bool | None = None
+    ) -> dict[str, Tensor | dict[str, Tensor]]:
         """Estimate rate and reconstruct, as CompressAI's models do.
 
         Args:
@@ -152,7 +163,10 @@ class HPCM(nn.Module):
         coder = RateCoder(pyramid(_nhwc(y)), self.config.sizes.shape, noise)
         y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
         y_likelihood = torch.cat(coder.likelihoods, 1)
-        return {"x_hat": self.synthesise(y_hat, quality), "likelihoods": {"y": y_likelihood, "z": z_likelihood}}
+        return {
+            "x_hat": self.synthesise(y_hat, quality),
+            "likelihoods": {"y": y_likelihood, "z": z_likelihood},
+        }
 
     def analyse(self, x: Tensor, quality: Tensor) -> Tensor:
         """y, scaled by the quality's gain: `B x M x H/16 x W/16`."""
@@ -190,7 +204,9 @@ class HPCM(nn.Module):
         z_bytes, y_bytes = (s.finish() for s in streams)
         return Compressed(z_bytes, y_bytes, checksum, y_hat, (streams[0].bits(), streams[1].bits()))
 
-    def decompress_latent(self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float) -> Tensor:
+    def decompress_latent(
+        self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float
+    ) -> Tensor:
         """y_hat of one picture, `1 x H/16 x W/16 x M`, checked against the checksum.
 
         Raises:
@@ -209,12 +225,14 @@ class HPCM(nn.Module):
             y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, q), DecodeCoder(y_reader))
         if latent_checksum(z_reader.symbols, y_reader.symbols) != checksum:
             raise ModelMismatchError(
-                "the latent decoded here is not the one that was encoded: the file is damaged, or was made on a "
-                "machine whose floating-point results differ (try the same --device and --threads)"
+                "the latent decoded here is not the one that was encoded: the file is damaged, or comes from a "
+                "machine whose floating-point results differ (try its --device and --threads)"
             )
         return y_hat
 
-    def decompress(self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float) -> Tensor:
+    def decompress(
+        self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float
+    ) -> Tensor:
         """The picture, `1 x 3 x H x W`, of two streams; errors as `decompress_latent`."""
         y_hat = self.decompress_latent(z, y, checksum, height, width, quality)
         with _reproducible():

@@ -83,7 +83,8 @@ def _kept(level: int) -> tuple[tuple[int, int], ...]:
         return ((0, 0), (0, 1), (1, 0), (1, 1))
     first = _SCALE3[0]
     return tuple(
-        next((r, c) for r in range(2) for c in range(2) if first[r][c] == g or first[r + 2][c] == g) for g in range(8)
+        next((r, c) for r in range(2) for c in range(2) if first[r][c] == g or first[r + 2][c] == g)
+        for g in range(8)
     )
 
 

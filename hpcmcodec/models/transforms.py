@@ -34,7 +34,9 @@ def synthesis(widths: tuple[int, int, int], latent: int) -> nn.Sequential:
     """g_s: `B x M x H/16 x W/16` to `B x 3 x H x W`."""
     a, b, c = widths
     last = nn.ConvTranspose2d(a, 3, 4, stride=2, padding=1)
-    return nn.Sequential(_up(latent, c), *_blocks(c, 4), _up(c, b), *_blocks(b, 2), _up(b, a), *_blocks(a, 2), last)
+    return nn.Sequential(
+        _up(latent, c), *_blocks(c, 4), _up(c, b), *_blocks(b, 2), _up(b, a), *_blocks(a, 2), last
+    )
 
 
 def hyper_analysis(latent: int, hyper: int) -> nn.Sequential:

@@ -11,6 +11,9 @@ exp(w/T - max k), which is left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -84,9 +87,10 @@ def biwkv_backward_reference(
     def distance(d: Tensor) -> Tensor:
         """The same, each term times -|t - i|/T."""
         after, before = d / rise, d * rise
-        return rise * (position * _after(after) - _after(position * after)) + (
-            _before(position * before) - position * _before(before)
-        ) / rise
+        return (
+            rise * (position * _after(after) - _after(position * after))
+            + (_before(position * before) - position * _before(before)) / rise
+        )
 
     self_term = own * (dn * values + dd)
     grad_v = weight * spread(dn) + own * dn
@@ -96,55 +100,55 @@ def biwkv_backward_reference(
     return grad_w.to(w.dtype), grad_u.to(u.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
 
 
-@torch.library.custom_op("hpcm::biwkv", mutates_args=())
+_library = torch.library.Library("hpcm", "DEF")
+_library.define("biwkv(Tensor w, Tensor u, Tensor k, Tensor v) -> Tensor")
+_library.define(
+    "biwkv_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
 def biwkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """BiWKV; see `biwkv_reference` for the formula and the shapes."""
-    return biwkv_reference(w, u, k, v)
+    """BiWKV by the implementation for the device; see `biwkv_reference` for formula and shapes."""
+    return torch.ops.hpcm.biwkv(w, u, k, v)
 
 
-@torch.library.custom_op("hpcm::biwkv_backward", mutates_args=())
-def biwkv_backward(
-    w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return biwkv_backward_reference(w, u, k, v, grad)
+def _triton(name: str) -> Callable[..., Any]:
+    """A kernel of `biwkv_triton`, which is imported when it is first needed."""
+
+    def kernel(*tensors: Tensor) -> Any:
+        from . import biwkv_triton
+
+        return getattr(biwkv_triton, name)(*tensors)
+
+    return kernel
 
 
-@biwkv.register_fake
+_library.impl("biwkv", biwkv_reference, "CompositeExplicitAutograd")
+_library.impl("biwkv_backward", biwkv_backward_reference, "CompositeExplicitAutograd")
+_library.impl("biwkv", _triton("forward"), "CUDA")
+_library.impl("biwkv_backward", _triton("backward"), "CUDA")
+
+
+def _contiguous_like(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors)
+
+
+@torch.library.register_fake("hpcm::biwkv")
 def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return torch.empty_like(k, memory_format=torch.contiguous_format)
+    return _contiguous_like(k)[0]
 
 
-@biwkv_backward.register_fake
-def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    contiguous = torch.contiguous_format
-    return (
-        torch.empty_like(w),
-        torch.empty_like(u),
-        torch.empty_like(k, memory_format=contiguous),
-        torch.empty_like(v, memory_format=contiguous),
-    )
+@torch.library.register_fake("hpcm::biwkv_backward")
+def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    return _contiguous_like(w, u, k, v)
 
 
-@biwkv.register_kernel("cuda")
-def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    from .biwkv_triton import forward
-
-    return forward(w, u, k, v)
-
-
-@biwkv_backward.register_kernel("cuda")
-def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from .biwkv_triton import backward
-
-    return backward(w, u, k, v, grad)
-
-
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
-    return biwkv_backward(*ctx.saved_tensors, grad)
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    return torch.ops.hpcm.biwkv_backward(*ctx.saved_tensors, grad)
 
 
-biwkv.register_autograd(_backward, setup_context=_setup_context)
+torch.library.register_autograd("hpcm::biwkv", _backward, setup_context=_setup_context)

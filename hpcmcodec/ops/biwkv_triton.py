@@ -18,7 +18,9 @@ __all__ = ["backward", "forward"]
 
 
 @triton.jit
-def _maximum(k_ptr, base, first, channel, here, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr):
+def _maximum(
+    k_ptr, base, first, channel, here, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr
+):
     top = tl.full([CHUNKS, BLOCK], -float("inf"), tl.float32)
     for j in range(length):
         at = base + (first + j) * channels + channel
@@ -225,7 +227,9 @@ def forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return y
 
 
-def backward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def backward(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of `forward` for w, u, k, v."""
     k, v, grad = k.contiguous(), v.contiguous(), grad.contiguous()
     batch, tokens, channels = k.shape

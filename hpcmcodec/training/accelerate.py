@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..entropy import coders
-from ..layers import DWConvRB, PConvRB, RWKVBlock
+from ..models import REGIONS
 
 __all__ = ["Captured", "compile_regions"]
 
@@ -18,12 +17,7 @@ def compile_regions() -> None:
     Blocks of one class and shape share their code. Affects this process from here on.
     """
     torch._dynamo.config.recompile_limit = 64
-    for owner, name in (
-        (RWKVBlock, "mix"),
-        (PConvRB, "forward"),
-        (DWConvRB, "forward"),
-        (coders, "rate"),
-    ):
+    for owner, name in REGIONS:
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
 

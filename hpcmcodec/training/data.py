@@ -106,7 +106,9 @@ class CropSource:
         if not whole:
             raise ImageError(f"no picture is {crop} x {crop} pixels or larger")
         with ThreadPoolExecutor(8) as pool:
-            copies = pool.map(lambda job: _rescaled(*job), [(p, crop, random.Random(dice.random())) for p in whole])
+            copies = pool.map(
+                lambda job: _rescaled(*job), [(p, crop, random.Random(dice.random())) for p in whole]
+            )
         smaller = [c for c in copies if c is not None]
         every = whole + smaller
         sizes = np.array([p.shape[:2] for p in every], dtype=np.int64)

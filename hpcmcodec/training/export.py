@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..entropy.tables import CdfTables
-from ..models import HPCM
+from ..models import HPCM, OmniShift
 from ..zoo import STEP, TABLES
 
 __all__ = ["export", "quantise"]
@@ -44,6 +44,19 @@ def _output_dims(model: nn.Module) -> dict[str, int]:
     return dims
 
 
+def _folded(model: nn.Module) -> dict[str, Tensor]:
+    """Every OmniShift as the one 5x5 kernel it is equal to; its other branches become zero, as int8."""
+    folded: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, OmniShift):
+            folded[f"{name}.alpha"] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            folded[f"{name}.large"] = module.kernel()
+            for branch in ("point", "small"):
+                folded[f"{name}.{branch}"] = torch.zeros_like(getattr(module, branch), dtype=torch.int8)
+                folded[f"{name}.{branch}{STEP}"] = torch.ones(1, 1, 1, 1)
+    return folded
+
+
 def export(model: HPCM, path: Path, facts: dict[str, object], tables: CdfTables | None = None) -> None:
     """Write the model's weights in the stored format (see `hpcmcodec.zoo`), whole or not at all.
 
@@ -53,10 +66,10 @@ def export(model: HPCM, path: Path, facts: dict[str, object], tables: CdfTables 
     """
     dims = _output_dims(model)
     stored: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
-        value = value.detach().cpu().float().contiguous()
+    for name, value in (model.state_dict() | _folded(model)).items():
+        value = value.detach().cpu().contiguous()
         if name in dims:
-            stored[name], stored[name + STEP] = quantise(value, dims[name])
+            stored[name], stored[name + STEP] = quantise(value.float(), dims[name])
         else:
             stored[name] = value
     for name, array in (tables or model.tables).to_arrays().items():

@@ -300,7 +300,8 @@ def _loop(
     share = process.agree(share_done())
     while share < 1:
         step.optimizer.schedule(
-            _rate_factor(share, options.warmup, options.decay), min(options.ema_decay, (1 + number) / (10 + number))
+            _rate_factor(share, options.warmup, options.decay),
+            min(options.ema_decay, (1 + number) / (10 + number)),
         )
         step.backward()
         process.mean(step.flat.grad)
@@ -316,7 +317,14 @@ def _loop(
             speed = count * options.batch * process.world / (now - last_report)
             last_report = now
             entry = Report(
-                share, number, round(before + now - started, 1), speed, loss / count, bpp / count, mse / count, norm / count
+                share,
+                number,
+                round(before + now - started, 1),
+                speed,
+                loss / count,
+                bpp / count,
+                mse / count,
+                norm / count,
             )
             log.write(event="step", **entry.__dict__)
             if report:

@@ -23,7 +23,9 @@ def to_input(pixels: np.ndarray, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def validate(
-    model: HPCM, pictures: Sequence[np.ndarray], qualities: Sequence[float] = tuple(range(1, len(LAMBDAS) + 1))
+    model: HPCM,
+    pictures: Sequence[np.ndarray],
+    qualities: Sequence[float] = tuple(range(1, len(LAMBDAS) + 1)),
 ) -> Tensor:
     """Sums over the pictures, for each quality: bits per pixel, PSNR of the 8-bit picture, count.
 

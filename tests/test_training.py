@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import json
+import math
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from hpcmcodec import codec, zoo
+from hpcmcodec.config import LAMBDAS
+from hpcmcodec.errors import ImageError, UsageError, WeightsError
+from hpcmcodec.models import HPCM
+from hpcmcodec.training.data import CropSource, read_pictures
+from hpcmcodec.training.loss import draw_quality, lambda_of, rate_distortion
+from hpcmcodec.training.optimizer import FlatParameters, Optimizer, orthogonalise
+from hpcmcodec.training.run import Report, TrainOptions, train
+from hpcmcodec.training.validate import validate
+from tests.conftest import DATA, TINY, build_tiny, kodak_crop
+
+CPU = torch.device("cpu")
+
+
+def numbered(height: int, width: int, picture: int) -> np.ndarray:
+    """Every pixel another colour: its row, its column, the number of the picture."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, picture)], -1).astype(np.uint8)
+
+
+def test_crops_are_pieces_of_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcmcodec.training.data.RESCALED_SHARE", 0.0)
+    torch.manual_seed(0)
+    sizes = {1: (64, 64), 2: (70, 200), 3: (255, 64), 5: (90, 81)}
+    pictures = [numbered(h, w, n) for n, (h, w) in sizes.items()] + [numbered(63, 200, 4)]
+    source = CropSource(pictures, 64, CPU)
+    assert source.count == len(sizes), "a picture smaller than the crop is left out"
+    corners: dict[int, set[tuple[int, int]]] = {n: set() for n in sizes}
+    orientations = set()
+    batch = source.batch(600)
+    assert batch.shape == (600, 3, 64, 64)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for crop in batch.mul(255).round().int():
+        rows, columns, number = crop
+        (which,) = set(number.flatten().tolist())
+        transposed = bool(rows[0, 0] == rows[1, 0])
+        if transposed:
+            rows, columns = rows.T, columns.T
+        top, left = int(rows.min()), int(columns.min())
+        upside_down, mirrored = bool(rows[0, 0] != top), bool(columns[0, 0] != left)
+        line = torch.arange(64)
+        assert torch.equal(
+            rows, (top + (line.flip(0) if upside_down else line))[:, None].expand(64, 64).int()
+        )
+        assert torch.equal(columns, (left + (line.flip(0) if mirrored else line)).expand(64, 64).int())
+        height, width = sizes[which]
+        assert top + 64 <= height and left + 64 <= width
+        corners[which].add((top, left))
+        orientations.add((transposed, upside_down, mirrored))
+    assert len(orientations) == 8
+    assert {top for top, _ in corners[2]} == set(range(7)), "every place is drawn, the last one too"
+    assert min(left for _, left in corners[2]) < 9 and max(left for _, left in corners[2]) > 127
+    assert corners[1] == {(0, 0)}
+
+
+def test_crops_of_rescaled_copies() -> None:
+    """Of one colour a picture, any mix of two would show."""
+    torch.manual_seed(0)
+    pictures = [np.full((200, 150 + n, 3), 10 * n, np.uint8) for n in range(1, 6)]
+    source = CropSource(pictures, 64, CPU)
+    assert source.smaller == source.count == 5
+    assert len(source.pixels) < 2 * sum(p.size // 3 for p in pictures)
+    colours = source.batch(200).mul(255).round().flatten(1)
+    assert torch.equal(colours.amin(1), colours.amax(1))
+    assert set(colours[:, 0].tolist()) == {10.0, 20.0, 30.0, 40.0, 50.0}
+    with pytest.raises(ImageError, match="256 x 256"):
+        CropSource(pictures, 256, CPU)
+
+
+def test_pictures_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    with pytest.raises(ImageError, match="no readable picture"):
+        read_pictures([folder])
+    with pytest.raises(ImageError, match="neither a folder"):
+        read_pictures([tmp_path / "nothing"])
+    Image.fromarray(numbered(5, 6, 0)).save(folder / "a.png")
+    Image.fromarray(numbered(6, 7, 1)).convert("L").save(folder / "deeper" / "b.PNG")
+    Image.fromarray(numbered(7, 8, 2)).save(folder / "c.webp", lossless=True)
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:50])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("no picture")
+    with tarfile.open(tmp_path / "pictures.tar", "w") as tar:
+        tar.add(folder, "")
+    for path in (folder, tmp_path / "pictures.tar"):
+        pictures = read_pictures([path])
+        assert [Path(name).name for name in pictures.names] == ["a.png", "c.webp", "b.PNG"]
+        assert pictures.unreadable == 2
+        assert all(p.dtype == np.uint8 and p.shape[2] == 3 for p in pictures.pixels)
+        np.testing.assert_array_equal(pictures.pixels[0], numbered(5, 6, 0))
+        np.testing.assert_array_equal(pictures.pixels[1], numbered(7, 8, 2))
+        assert read_pictures([path], exclude=frozenset({"a", "cut"})).names == pictures.names[1:]
+    shares = [read_pictures([DATA], rank=rank, world=2).names for rank in range(2)]
+    assert sorted(name for share in shares for name in share) == sorted(read_pictures([DATA]).names)
+    assert all(shares)
+
+
+def test_lambda() -> None:
+    integers = torch.arange(1.0, len(LAMBDAS) + 1)
+    torch.testing.assert_close(lambda_of(integers), torch.tensor(LAMBDAS))
+    between = lambda_of(torch.tensor([1.5, 7.25]))
+    expected = [math.sqrt(LAMBDAS[0] * LAMBDAS[1]), LAMBDAS[6] ** 0.75 * LAMBDAS[7] ** 0.25]
+    torch.testing.assert_close(between, torch.tensor(expected))
+
+
+def test_qualities_drawn() -> None:
+    torch.manual_seed(0)
+    quality = draw_quality(4000, CPU)
+    assert quality.min() >= 1 and quality.max() <= len(LAMBDAS)
+    integers = quality[::2]
+    assert torch.equal(integers, integers.round())
+    counts = torch.bincount(integers.long(), minlength=len(LAMBDAS) + 1)[1:]
+    assert (counts > 180).all(), "each is as likely as the others"
+    others = quality[1::2]
+    assert float((others % 1 != 0).float().mean()) > 0.99
+    assert others.min() < 1.05 and others.max() > 7.95
+
+
+def test_rate_distortion() -> None:
+    x, x_hat = torch.zeros(2, 3, 4, 8), torch.full((2, 3, 4, 8), 2 / 255)
+    likelihood = torch.full((2, 32), 0.25), torch.full((2, 4, 2, 2), 0.5)
+    result = rate_distortion(x, torch.tensor([1.0, 8.0]), x_hat, *likelihood)
+    torch.testing.assert_close(result["mse"], torch.full((2,), 4.0))
+    torch.testing.assert_close(result["bpp"], torch.full((2,), 2.0 + 16 / 32))
+    torch.testing.assert_close(result["rd"], 2.5 + 4 * torch.tensor([LAMBDAS[0], LAMBDAS[-1]]))
+    assert result["loss"].shape == ()
+
+
+def test_flat_parameters() -> None:
+    model = HPCM(TINY[4]).to(memory_format=torch.channels_last)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    flat = FlatParameters(model.named_parameters())
+    parameters = dict(model.named_parameters())
+    assert sorted(flat.names) == sorted(parameters)
+    assert len(flat.data) == sum(p.numel() for p in parameters.values())
+    for name, p in parameters.items():
+        assert torch.equal(p, before[name])
+        assert p.grad is not None and p.grad.shape == p.shape and not p.grad.any()
+    flat.data.copy_(torch.arange(len(flat.data)))
+    flat.grad.copy_(flat.data)
+    values = torch.cat([parameters[name].detach().flatten() for name in flat.names])
+    assert torch.equal(values.sort().values, flat.data), "each place is one parameter's"
+    first = 0
+    for name in flat.names:
+        p = parameters[name]
+        assert p.grad is not None and torch.equal(p.grad, p)
+        assert p.grad.stride() == p.stride(), "else autograd would copy"
+        assert int(p.min()) == first
+        first += p.numel()
+    matrices = sum(rows * columns * len(places) for (rows, columns), places in flat.shapes.items())
+    assert matrices == flat.matrices > 0.8 * len(flat.data)
+    assert not any(
+        name.startswith(("gain_", "quant_step"))
+        for name in flat.names
+        if parameters[name].min() < flat.matrices
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 64), (2, 96, 32), (1, 48, 48)])
+def test_orthogonalise(shape: tuple[int, int, int]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    y = orthogonalise(x)
+    assert y.shape == shape
+    singular = torch.linalg.svdvals(y)
+    spread = torch.linalg.svdvals(x)
+    usual = spread / spread.norm(dim=1, keepdim=True) > 1e-2
+    assert singular[usual].min() > 0.7 and singular.max() < 1.3
+    # Semi-orthogonal, and along x, not merely of such singular values.
+    assert ((x * y).sum((1, 2)) / spread.sum(1) > 0.9).all()
+    torch.testing.assert_close(orthogonalise(1e4 * x), y, rtol=1e-3, atol=1e-4)
+
+
+def small_model() -> tuple[nn.Module, FlatParameters, Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 64), nn.LayerNorm(64), nn.Linear(64, 40))
+    flat = FlatParameters(model.named_parameters())
+    optimizer = Optimizer(flat, 0.02, 0.01)
+    optimizer.schedule(1.0, 0.9)
+    return model, flat, optimizer
+
+
+def test_optimizer_learns() -> None:
+    model, flat, optimizer = small_model()
+    x = torch.randn(256, 40)
+    losses = []
+    for _ in range(60):
+        flat.grad.zero_()
+        loss = (model(x) - x.flip(1)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    assert 0 < (optimizer.ema - flat.data).norm() < 0.2 * flat.data.norm()
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight() -> None:
+    _, flat, optimizer = small_model()
+    for poison in (math.nan, math.inf):
+        for place in (0, -1):
+            before = flat.data.clone()
+            flat.grad.normal_()
+            flat.grad[place] = poison
+            optimizer.step()
+            assert torch.equal(flat.data, before)
+            assert torch.equal(optimizer.ema, before)
+    flat.grad.normal_()
+    optimizer.step()
+    assert flat.data.isfinite().all() and not torch.equal(flat.data, before)
+
+
+def test_a_dropped_step_after_others_only_coasts() -> None:
+    """Momentum may carry on, but nothing of the bad gradient stays."""
+    _, flat, optimizer = small_model()
+    for bad in (False, False, True, False):
+        flat.grad.normal_()
+        if bad:
+            flat.grad[5] = math.nan
+        running = optimizer.running_norm.clone()
+        optimizer.step()
+        if bad:
+            assert optimizer.running_norm == running
+    for tensor in (flat.data, optimizer.ema, optimizer.momentum, *optimizer.state().values()):
+        assert tensor.isfinite().all()
+
+
+def test_a_spike_is_clipped() -> None:
+    _, flat, optimizer = small_model()
+    for _ in range(3):
+        flat.grad.normal_()
+        optimizer.step()
+    usual = float(optimizer.running_norm)
+    flat.grad.normal_().mul_(1000)
+    optimizer.step()
+    assert float(flat.grad.norm()) <= 2.01 * usual
+    assert float(optimizer.running_norm) < 1.05 * usual
+
+
+def test_optimizer_state_goes_on() -> None:
+    (_, flat, optimizer), (_, other_flat, other) = small_model(), small_model()
+    gradients = torch.randn(4, len(flat.grad))
+    for g in gradients[:2]:
+        flat.grad.copy_(g)
+        optimizer.step()
+    state = optimizer.state()
+    other.load(state)
+    other.running_norm.copy_(optimizer.running_norm)
+    for g in gradients[2:]:
+        for f, o in ((flat, optimizer), (other_flat, other)):
+            f.grad.copy_(g)
+            o.step()
+    assert torch.equal(flat.data, other_flat.data)
+    assert torch.equal(optimizer.ema, other.ema)
+    assert not torch.equal(state["raw"], flat.data), "a copy, not a view"
+
+
+def options(output: Path, **changes: object) -> TrainOptions:
+    chosen = TrainOptions(TINY[4], (DATA,), output, steps=4, batch=2, crop=64, device="cpu", log_every=1)
+    return replace(chosen, **changes)  # type: ignore[arg-type]
+
+
+def events(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def test_train_writes_weights_that_code(tmp_path: Path) -> None:
+    reports: list[Report] = []
+    weights = train(options(tmp_path, validation=DATA), reports.append)
+    assert weights == tmp_path / "weights.safetensors"
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    assert not list(tmp_path.glob("*.part"))
+    assert [r.step for r in reports] == [1, 2, 3, 4]
+    assert all(math.isfinite(v) for r in reports for v in (r.loss, r.bpp, r.mse, r.norm))
+    assert reports[-1].share == 1
+    log = events(tmp_path)
+    assert {e["event"] for e in log} == {"data", "start", "step", "done"}
+    assert len(log[-1]["bpp"]) == len(log[-1]["psnr"]) == len(LAMBDAS)
+    rgb = kodak_crop()[:64, :100]
+    data = codec.encode(rgb, preset="tiny", weights=weights, device="cpu")
+    assert codec.decode(data, weights=weights, device="cpu").size == (100, 64)
+
+
+def test_training_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+    class Cut(Exception):
+        pass
+
+    def cut(report: Report) -> None:
+        if report.step == 3:
+            raise Cut
+
+    plan = options(tmp_path, steps=6, save_every=0.0)
+    with pytest.raises(Cut):
+        train(plan, cut)
+    assert not (tmp_path / "weights.safetensors").exists()
+    reports: list[Report] = []
+    weights = train(replace(plan, resume=True), reports.append)
+    first = reports[0].step
+    assert 2 <= first <= 4, "from the last checkpoint, not from the start"
+    assert [r.step for r in reports] == list(range(first, 7))
+    assert all(math.isfinite(r.loss) for r in reports)
+    assert [e["step"] for e in events(tmp_path) if e["event"] == "start"] == [0, first - 1]
+    assert weights is not None
+    reports.clear()
+    train(replace(plan, resume=True), reports.append)
+    assert reports == [], "what is done is done"
+
+
+def test_train_refuses(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
+    with pytest.raises(UsageError, match="--steps"):
+        train(options(tmp_path, steps=None))
+    with pytest.raises(UsageError, match="64"):
+        train(options(tmp_path, crop=100))
+    with pytest.raises(UsageError, match="no checkpoint"):
+        train(options(tmp_path, resume=True))
+    with pytest.raises(ImageError):
+        train(options(tmp_path, data=(tmp_path / "nothing",)))
+    with pytest.raises(WeightsError, match="rwkv-3-tiny"):
+        train(options(tmp_path, init=tiny_weights(3)))
+    train(options(tmp_path, steps=1))
+    with pytest.raises(UsageError, match="rwkv-4-tiny, not of rwkv-2-tiny"):
+        train(options(tmp_path, steps=2, resume=True, config=TINY[2]))
+
+
+def test_training_starts_from_weights(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
+    weights = train(options(tmp_path, steps=1, init=tiny_weights(4), matrix_rate=0.0, vector_rate=0.0))
+    assert weights is not None
+    before, after = (zoo.initial_weights(TINY[4], path) for path in (tiny_weights(4), weights))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_training_learns() -> None:
+    """A few steps on one batch bring the loss down: gradients have the right sign all the way through."""
+    torch.manual_seed(0)
+    model = build_tiny(TINY[4]).train()
+    flat = FlatParameters(model.named_parameters())
+    optimizer = Optimizer(flat, 2e-3, 1e-3)
+    optimizer.schedule(1.0, 0.9)
+    x = torch.from_numpy(kodak_crop()[:64, :64]).permute(2, 0, 1)[None].float().div(255).repeat(2, 1, 1, 1)
+    quality = torch.tensor([2.0, 6.0])
+    losses: list[float] = []
+    for _ in range(12):
+        flat.grad.zero_()
+        out = model(x, quality)
+        likelihoods = out["likelihoods"]
+        loss = rate_distortion(x, quality, out["x_hat"], likelihoods["y"], likelihoods["z"])["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+def test_validate() -> None:
+    model = build_tiny(TINY[0])
+    pictures = [kodak_crop()[:70, :64], kodak_crop("kodim04")[:64, :64]]
+    sums = validate(model, pictures, (2.0, 6.0))
+    assert sums.shape == (2, 3)
+    assert sums[:, 2].tolist() == [2, 2]
+    assert sums[0, 0] < sums[1, 0]
+    assert sums.isfinite().all() and (sums[:, 1] > 0).all()

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hpcmcodec import zoo
+from hpcmcodec.config import ModelConfig
+from hpcmcodec.entropy.tables import gaussian_tables
+from hpcmcodec.errors import UsageError, WeightsError
+from hpcmcodec.models import HPCM
+from hpcmcodec.models.hpcm import ENTROPY_PARTS, SYNTHESIS_PARTS
+from hpcmcodec.training.export import export, quantise
+from tests.conftest import TINY, build_tiny, every_phase
+
+Weights = Callable[[int], Path]
+LARGEST = 32_000_000
+
+# One tensor of each part of the model, and which of the two fingerprints tells of it.
+TOLD_BY = {
+    "h_s.0.weight": "entropy",
+    "context.adaptors.3.weight": "entropy",
+    "context.adaptors.3.weight.step": "entropy",
+    "context.attn.0.out.bias": "entropy",
+    "inverse_gain_z.log": "entropy",
+    "scale_z.log": "entropy",
+    "quant_step.log": "entropy",
+    "tables.cdf": "entropy",
+    "tables.offset": "entropy",
+    "g_s.0.weight": "synthesis",
+    "inverse_gain_y.log": "synthesis",
+    "g_a.0.weight": "",
+    "h_a.0.spatial.weight": "",
+    "gain_y.log": "",
+    "gain_z.log": "",
+}
+PARTS = {"entropy": (*ENTROPY_PARTS, zoo.TABLES), "synthesis": SYNTHESIS_PARTS}
+
+
+def rewritten(
+    source: Path, target: Path, change: Callable[[dict[str, Tensor]], None], model: str | None = None
+) -> Path:
+    """A copy of a weights file with other tensors or of another name."""
+    stored, metadata = zoo.read_weights(source)
+    change(stored)
+    save_file(stored, target, metadata=metadata if model is None else {"model": model})
+    return target
+
+
+@every_phase
+def test_export_and_load(config: ModelConfig, tiny_weights: Weights) -> None:
+    original = build_tiny(config).state_dict()
+    stored, metadata = zoo.read_weights(tiny_weights(config.phase))
+    model = zoo.load_model(config.phase, "tiny", weights=tiny_weights(config.phase))
+    assert metadata["model"] == config.name
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    loaded, small = model.state_dict(), 0
+    assert loaded.keys() == original.keys()
+    for name, value in loaded.items():
+        assert value.dtype == torch.float32 and value.shape == original[name].shape
+        if stored[name].dtype == torch.int8:
+            step = stored[name + zoo.STEP]
+            assert torch.equal(value, stored[name] * step)
+            if ".shift." not in name:
+                assert ((value - original[name]).abs() <= 0.501 * step).all()
+                small += value.numel()
+        elif ".shift." not in name:  # these are stored folded
+            assert torch.equal(value, original[name])
+    assert small > sum(v.numel() for v in loaded.values()) / 3
+    shifts = [
+        (m, dict(build_tiny(config).named_modules())[n])
+        for n, m in model.named_modules()
+        if n.endswith("shift")
+    ]
+    for folded, unfolded in shifts:
+        torch.testing.assert_close(folded.kernel(), unfolded.kernel(), rtol=1e-6, atol=1e-7)
+    for mine, theirs in zip(
+        model.tables.to_arrays().values(), gaussian_tables().to_arrays().values(), strict=True
+    ):
+        assert (mine == theirs).all()
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((32, 48), 0), ((32, 24, 2, 2), 0), ((32, 24, 2, 2), 1)])
+def test_quantise(shape: tuple[int, ...], dim: int) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    weight.select(dim, 3).zero_()
+    whole, step = quantise(weight, dim)
+    assert whole.dtype == torch.int8 and step.numel() == shape[dim] == step.shape[dim]
+    assert ((whole * step - weight).abs() <= step / 2 * 1.001).all()
+    assert whole.abs().amax([d for d in range(len(shape)) if d != dim]).tolist() == [
+        127,
+        127,
+        127,
+        0,
+        *[127] * (shape[dim] - 4),
+    ]
+
+
+def test_fingerprints_tell_of_their_part_only(tiny_weights: Weights) -> None:
+    stored, _ = zoo.read_weights(tiny_weights(4))
+    model = zoo.load_model(4, "tiny", weights=tiny_weights(4))
+    before = {group: zoo.fingerprint(stored, prefixes) for group, prefixes in PARTS.items()}
+    assert before == {"entropy": model.entropy_id, "synthesis": model.synthesis_id}
+    assert all(len(value) == 4 for value in before.values()) and len(set(before.values())) == 2
+    for name, told_by in TOLD_BY.items():
+        changed = stored[name].clone()
+        changed.view(-1)[-1] += 1
+        after = {
+            group: zoo.fingerprint(stored | {name: changed}, prefixes) for group, prefixes in PARTS.items()
+        }
+        assert {group for group in PARTS if after[group] != before[group]} == {told_by} - {""}, name
+    for name in stored:
+        told = [name.startswith(prefixes) for prefixes in PARTS.values()]
+        assert sum(told) <= 1 and (any(told) or name.startswith(("g_a.", "h_a.", "gain_"))), name
+
+
+def test_fingerprint_is_of_content_not_of_place(tiny_weights: Weights, tmp_path: Path) -> None:
+    twin = tmp_path / "twin.safetensors"
+    export(build_tiny(TINY[4]), twin, {"trained": "elsewhere"})
+    models = [zoo.load_model(4, "tiny", weights=path) for path in (twin, tiny_weights(4))]
+    assert models[0] is not models[1]
+    assert models[0].entropy_id == models[1].entropy_id
+    assert models[0].synthesis_id == models[1].synthesis_id
+
+
+def test_loaded_once(tiny_weights: Weights) -> None:
+    assert zoo.load_model(4, "tiny", weights=tiny_weights(4)) is zoo.load_model(
+        4, "tiny", weights=str(tiny_weights(4))
+    )
+
+
+def refused(path: Path, match: str = "weights|tables|does not fit") -> None:
+    with pytest.raises(WeightsError, match=match) as caught:
+        zoo.load_model(4, "tiny", weights=path)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_wrong_files_are_refused(tiny_weights: Weights, tmp_path: Path) -> None:
+    good, bad = tiny_weights(4), tmp_path / "bad.safetensors"
+    refused(tmp_path / "missing.safetensors", "missing")
+    refused(tiny_weights(3), "rwkv-3-tiny, not of rwkv-4-tiny")
+    content = good.read_bytes()
+    for damaged in (b"", content[:100], content[: len(content) // 2], b"\xff" * 1000):
+        bad.write_bytes(damaged)
+        refused(bad, "cannot be read")
+    refused(tmp_path)
+    refused(rewritten(good, tmp_path / "a.safetensors", lambda stored: None, model="other"), "other")
+
+
+@pytest.mark.parametrize(
+    "name", ["tables.cdf", "h_s.0.weight", "context.adaptors.3.weight.step", "gain_y.log"]
+)
+def test_missing_tensors_are_refused(name: str, tiny_weights: Weights, tmp_path: Path) -> None:
+    def change(stored: dict[str, Tensor]) -> None:
+        del stored[name]
+
+    refused(rewritten(tiny_weights(4), tmp_path / "bad.safetensors", change))
+
+
+def test_damaged_tables_are_refused(tiny_weights: Weights, tmp_path: Path) -> None:
+    def change(stored: dict[str, Tensor]) -> None:
+        stored["tables.cdf"][5, 1] = 0
+
+    refused(rewritten(tiny_weights(4), tmp_path / "bad.safetensors", change), "tables")
+
+
+def test_tensors_of_another_shape_are_refused(tiny_weights: Weights, tmp_path: Path) -> None:
+    def change(stored: dict[str, Tensor]) -> None:
+        stored["gain_y.log"] = stored["gain_y.log"][:, 1:].contiguous()
+
+    refused(rewritten(tiny_weights(4), tmp_path / "bad.safetensors", change), "does not fit")
+
+
+def test_phases_without_weights_say_which_there_are() -> None:
+    there = zoo.available()
+    missing = next(config for config in TINY if config not in there)
+    with pytest.raises(WeightsError, match="available: ") as caught:
+        zoo.load_model(missing.phase, "tiny")
+    for config in there:
+        assert f"phase {config.phase} {config.preset}" in str(caught.value)
+    with pytest.raises(UsageError):
+        zoo.load_model(9)
+
+
+def test_manifest() -> None:
+    """What it says of every file is so, and every file is in it."""
+    models = zoo.manifest()["models"]
+    for name, entry in models.items():
+        path = zoo.weights_dir() / entry["file"]
+        content = path.read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+        assert len(content) == entry["bytes"] <= LARGEST
+        assert zoo.read_weights(path)[1]["model"] == name
+    assert [config.name for config in zoo.available()] == list(models)
+    files = {path.name for path in zoo.weights_dir().glob("*.safetensors")}
+    assert files == {str(entry["file"]) for entry in models.values()}
+
+
+def test_damaged_manifest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(zoo, "weights_dir", lambda: tmp_path)
+    assert zoo.available() == []
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"manifest\.json"):
+        zoo.available()
+
+
+def test_listed_but_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = {"family": "rwkv", "phase": 4, "preset": "tiny", "file": "lost.safetensors"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"models": {"rwkv-4-tiny": entry}}))
+    monkeypatch.setattr(zoo, "weights_dir", lambda: tmp_path)
+    assert zoo.available() == [TINY[4]]
+    with pytest.raises(WeightsError, match=r"lost\.safetensors"):
+        zoo.load_model(4, "tiny")
+
+
+def test_initial_weights_start_a_model(tiny_weights: Weights) -> None:
+    weights = zoo.initial_weights(TINY[2], tiny_weights(2))
+    model = HPCM(TINY[2])
+    model.load_state_dict(weights)
+    assert torch.equal(model.gain_y.log, build_tiny(TINY[2]).gain_y.log)
+    with pytest.raises(WeightsError, match="not of"):
+        zoo.initial_weights(TINY[3], tiny_weights(2))
