@@ -48,7 +48,8 @@ def encode(
         quality: 1 (smallest) to 8 (best); fractions are rounded to 1/256.
         phase, family, preset: which model; `hpcmcodec.zoo.available()` lists those with weights.
         weights: a weights file to use instead of the ones that come with the package.
-        device: "auto" (a GPU if there is one), "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda". What a GPU codes a CPU may be unable to decode, and the reverse,
+            so auto is the CPU.
 
     Raises:
         ImageError: the picture is of a kind or size that cannot be coded.
@@ -180,11 +181,9 @@ def _round_quality(quality: float) -> float:
 def _device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(f"unknown device {name!r}: choose from auto, cpu, cuda")
-    if name != "cpu" and torch.cuda.is_available():
-        return "cuda"
-    if name == "cuda":
+    if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here: choose cpu or auto")
-    return "cpu"
+    return "cuda" if name == "cuda" else "cpu"
 
 
 def _check_fingerprints(header: Header, model: HPCM) -> None:

@@ -166,4 +166,4 @@ def _load(config: ModelConfig, path: Path, device: str) -> HPCM:
     model.use_tables(tables)
     model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES))
     model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)

@@ -82,6 +82,12 @@ def build_tiny(config: ModelConfig) -> HPCM:
     return model.eval()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models this small gain nothing from more, and waiting threads starve a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """A weights file of `tiny` for a phase, as `--weights` takes it."""

@@ -182,6 +182,12 @@ def test_triton_kernels() -> None:
         capture_output=True,
         text=True,
         cwd=root,
-        env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)},
+        env=os.environ
+        | {
+            "TRITON_INTERPRET": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(root),
+        },
     )
     assert result.stdout == "checked\n", result.stderr[-2000:]

@@ -92,7 +92,7 @@ def test_estimate_is_what_the_tables_take(config: ModelConfig, tiny: Models, wri
         value = stream.symbols - model.tables.offset[stream.indexes]
         inside = (value >= 0) & (value < model.tables.size[stream.indexes] - 2)
         table = model.tables.bits(stream.symbols[inside], stream.indexes[inside])
-        estimate = -likelihoods[name].double().flatten().log2().sort().values
+        estimate = likelihoods[name].double().flatten().log2().neg().sort().values
         assert len(estimate) == len(inside)
         assert float(estimate[: inside.sum()].sum()) == pytest.approx(table, rel=0.02, abs=64)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -176,6 +177,23 @@ def test_hyper_parameters_are_those_of_the_sites_that_are_coded(grid: tuple[int,
     for step, scales, means in context.seen:
         assert torch.equal(means, step.gather(levels[step.level]))
         assert torch.equal(scales, means + y.numel())
+
+
+@every_grid
+def test_ascending_keeps_what_is_known(grid: tuple[int, int]) -> None:
+    context, y = FromTheState(), codes(grid)
+    state = context.start(torch.cat((y + y.numel(), y), -1))
+    for level in (1, 2):
+        known = replace(state, context=-1 - state.context, y_hat=torch.ones_like(state.y_hat))
+        state = context.ascend(known)
+        placed = torch.cat([coarsen(part, level) for part in state.context.chunk(2, -1)], -1)
+        assert torch.equal(placed, known.context)
+        common = state.context >= 0
+        assert int(common.sum()) * 4 == 3 * common.numel()
+        assert torch.equal(state.context[common], state.hyper[level][common])
+        assert torch.equal(coarsen(state.y_hat, level), known.y_hat)
+        assert int(state.y_hat.sum()) == known.y_hat.numel(), "nothing else is known of y"
+        state = replace(state, context=state.hyper[level])
 
 
 def predictions(model: HPCM, y: Tensor, params: HyperParams, writing: bool) -> list[tuple[Tensor, Tensor]]:

@@ -160,6 +160,7 @@ def test_flat_parameters() -> None:
         p = parameters[name]
         assert p.grad is not None and torch.equal(p.grad, p)
         assert p.grad.stride() == p.stride(), "else autograd would copy"
+        assert p.dim() < 4 or p.is_contiguous(memory_format=torch.channels_last)
         assert int(p.min()) == first
         first += p.numel()
     matrices = sum(rows * columns * len(places) for (rows, columns), places in flat.shapes.items())

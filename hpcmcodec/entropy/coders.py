@@ -12,9 +12,10 @@ from torch import Tensor
 from ..errors import ImageError
 from .likelihood import likelihood, positive_scale
 from .rans import RansDecoder, encode
-from .tables import CdfTables, scale_index
+from .tables import LEVELS, CdfTables, scale_index
 
 __all__ = [
+    "CountCoder",
     "DecodeCoder",
     "EncodeCoder",
     "RateCoder",
@@ -68,6 +69,34 @@ class RateCoder:
         values, probability = rate(step.gather(self.y[step.level]), scales, means, self.shape, self.noise)
         self.likelihoods.append(probability.flatten(1))
         return values
+
+
+class CountCoder:
+    """Counts how often each symbol occurs at each level, for `fitted_tables`.
+
+    Args:
+        y: the latent at the three levels, NHWC, coarse first.
+        reach: symbols beyond -reach..reach are left out.
+
+    Attributes:
+        counts: int64 `levels x 2 reach + 1`.
+    """
+
+    def __init__(self, y: tuple[Tensor, Tensor, Tensor], reach: int) -> None:
+        self.y, self.reach = y, reach
+        self.counts = torch.zeros(LEVELS, 2 * reach + 1, dtype=torch.int64, device=y[0].device)
+
+    def code(self, step: Site, scales: Tensor, means: Tensor) -> Tensor:
+        q = (step.gather(self.y[step.level]) - means).round()
+        self.count(q, positive_scale(scales))
+        return q + means
+
+    def count(self, q: Tensor, scale: Tensor) -> None:
+        """Add symbols q coded with `scale`, both of one shape."""
+        kept = q.abs() <= self.reach
+        level, symbol = scale_index(scale)[kept].long(), q[kept].long()
+        place = level * self.counts.shape[1] + symbol + self.reach
+        self.counts += torch.bincount(place, minlength=self.counts.numel()).view_as(self.counts)
 
 
 def _to_symbols(q: Tensor) -> np.ndarray:

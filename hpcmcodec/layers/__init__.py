@@ -2,6 +2,15 @@
 
 from .attention import CrossAttentionCell
 from .conv import DWConvRB, PConvRB
+from .precision import full_precision
 from .rwkv import OmniShift, RWKVBlock, RWKVContextCell
 
-__all__ = ["CrossAttentionCell", "DWConvRB", "OmniShift", "PConvRB", "RWKVBlock", "RWKVContextCell"]
+__all__ = [
+    "CrossAttentionCell",
+    "DWConvRB",
+    "OmniShift",
+    "PConvRB",
+    "RWKVBlock",
+    "RWKVContextCell",
+    "full_precision",
+]

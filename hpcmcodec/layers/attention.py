@@ -40,15 +40,11 @@ class CrossAttentionCell(nn.Module):
         rows, columns = self._grid(height, width)
         w = self.window
         x = F.pad(x, (0, 0, 0, columns * w - width, 0, rows * w - height))
-        return rearrange(
-            x, "b (r i) (c j) (n d) -> (b r c) n (i j) d", r=rows, c=columns, n=self.heads
-        )
+        return rearrange(x, "b (r i) (c j) (n d) -> (b r c) n (i j) d", r=rows, c=columns, n=self.heads)
 
     def _whole(self, x: Tensor, height: int, width: int) -> Tensor:
         rows, columns = self._grid(height, width)
-        x = rearrange(
-            x, "(b r c) n (i j) d -> b (r i) (c j) (n d)", r=rows, c=columns, i=self.window
-        )
+        x = rearrange(x, "(b r c) n (i j) d -> b (r i) (c j) (n d)", r=rows, c=columns, i=self.window)
         return x[:, :height, :width]
 
     def _mask(self, x: Tensor) -> Tensor | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
@@ -24,7 +23,7 @@ def complexity(config: ModelConfig) -> dict[str, int | float]:
         (g_a, h_a, h_s, context model, g_s; matrix products and convolutions), `decoder_macs_per_pixel`
         (h_s, context model, g_s).
     """
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.device("meta"):
         model = HPCM(config).eval()
         parameters = sum(
             p.numel() for name, p in model.named_parameters() if not name.startswith(VARIABLE_RATE_PARTS)

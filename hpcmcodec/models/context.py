@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig, Part
-from ..layers import CrossAttentionCell, DWConvRB, RWKVBlock, RWKVContextCell
+from ..layers import CrossAttentionCell, DWConvRB, RWKVBlock, RWKVContextCell, full_precision
 from .schedule import LEVELS, STEPS, Step, pyramid, refine
 
 __all__ = ["Coder", "ContextModel", "SpatialPrior", "State"]
@@ -55,7 +55,7 @@ class SpatialPrior(nn.Module):
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         h = self.branch_2(self.branch_1(x) * q.to(x.dtype))
         # Means are read to a fraction of a quantisation step: the last layer stays in float32.
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             return self.head(h.float())
 
 
@@ -112,8 +112,8 @@ class ContextModel(nn.Module):
     def start(self, hyper: Tensor) -> State:
         """The state before the first step."""
         scales, means = (pyramid(p) for p in hyper.chunk(2, -1))
-        levels = tuple(torch.cat(pair, -1) for pair in zip(scales, means, strict=True))
-        return State(levels, 0, levels[0], torch.zeros_like(scales[0]))
+        coarse, middle, fine = (torch.cat(pair, -1) for pair in zip(scales, means, strict=True))
+        return State((coarse, middle, fine), 0, coarse, torch.zeros_like(scales[0]))
 
     def ascend(self, state: State) -> State:
         """Place the state on the next finer grid; what is not coded yet takes the common parameters."""

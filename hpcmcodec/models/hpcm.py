@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config import LAMBDAS, ModelConfig
 from ..entropy.coders import (
+    CountCoder,
     DecodeCoder,
     EncodeCoder,
     RateCoder,
@@ -27,7 +28,7 @@ from ..entropy.tables import SCALE_MIN, CdfTables, generalized_gaussian_tables, 
 from ..errors import ModelMismatchError
 from .context import Coder, ContextModel
 from .schedule import STEPS, pyramid
-from .transforms import analysis, hyper_analysis, hyper_synthesis, synthesis
+from .transforms import analysis, hyper_analysis, hyper_synthesis, last_in_float, synthesis
 
 __all__ = ["HPCM", "Compressed", "HyperParams"]
 
@@ -97,14 +98,6 @@ def _nchw(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)
 
 
-def _last_in_float(transform: nn.Sequential, x: Tensor) -> Tensor:
-    """Run a transform with its last layer in float32: half precision there costs visible PSNR."""
-    for layer in transform[:-1]:
-        x = layer(x)
-    with torch.autocast(x.device.type, enabled=False):
-        return transform[-1](x.float())
-
-
 class HPCM(nn.Module):
     """The codec's model for one configuration, all qualities in one set of weights.
 
@@ -171,7 +164,17 @@ class HPCM(nn.Module):
     def analyse(self, x: Tensor, quality: Tensor) -> Tensor:
         """y, scaled by the quality's gain: `B x M x H/16 x W/16`."""
         x = (x - 0.5).contiguous(memory_format=torch.channels_last)
-        return _last_in_float(self.g_a, x) * self.gain_y(quality)[:, :, None, None]
+        return last_in_float(self.g_a, x) * self.gain_y(quality)[:, :, None, None]
+
+    def count_symbols(self, x: Tensor, quality: Tensor, reach: int) -> Tensor:
+        """How often each symbol -reach..reach occurs at each level, `levels x 2 reach + 1`; see `forward`."""
+        with torch.no_grad():
+            y = self.analyse(x, quality)
+            z_hat = self.hyper_analyse(y, quality).round()
+            coder = CountCoder(pyramid(_nhwc(y)), reach)
+            coder.count(_nhwc(z_hat), self.scale_z(quality)[:, None, None].expand(_nhwc(z_hat).shape))
+            self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
+        return coder.counts
 
     def hyper_analyse(self, y: Tensor, quality: Tensor) -> Tensor:
         """z, scaled by the quality's gain: `B x N x H/64 x W/64`."""
@@ -188,7 +191,7 @@ class HPCM(nn.Module):
 
     def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """The picture, `B x 3 x H x W`, of y_hat, `B x H/16 x W/16 x M`."""
-        return _last_in_float(self.g_s, _nchw(y_hat) * self.inverse_gain_y(quality)[:, :, None, None])
+        return last_in_float(self.g_s, _nchw(y_hat) * self.inverse_gain_y(quality)[:, :, None, None])
 
     def compress(self, x: Tensor, quality: float) -> Compressed:
         """Code one picture, `1 x 3 x H x W`."""
@@ -225,8 +228,8 @@ class HPCM(nn.Module):
             y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, q), DecodeCoder(y_reader))
         if latent_checksum(z_reader.symbols, y_reader.symbols) != checksum:
             raise ModelMismatchError(
-                "the latent decoded here is not the one that was encoded: the file is damaged, or comes from a "
-                "machine whose floating-point results differ (try its --device and --threads)"
+                "the latent decoded here is not the one that was encoded: the file is damaged, or comes from "
+                "a machine whose floating-point results differ (try its --device and --threads)"
             )
         return y_hat
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..entropy.tables import CdfTables
+from ..config import QUALITIES
+from ..entropy.tables import CdfTables, fitted_tables
 from ..models import HPCM, OmniShift
 from ..zoo import STEP, TABLES
 
-__all__ = ["export", "quantise"]
+__all__ = ["export", "fit_tables", "quantise"]
 
 # Below this a tensor is not worth the loss; depthwise kernels and per-quality vectors stay float too.
 SMALLEST_MATRIX = 4096
+
+# Symbols further out than this are counted as never seen when tables are fitted.
+REACH = 512
 
 
 def quantise(weight: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
@@ -42,6 +47,23 @@ def _output_dims(model: nn.Module) -> dict[str, int]:
             if module.weight.numel() >= SMALLEST_MATRIX and not depthwise:
                 dims[f"{name}.weight"] = int(isinstance(module, nn.ConvTranspose2d))
     return dims
+
+
+def fit_tables(model: HPCM, batches: Iterable[Tensor]) -> CdfTables:
+    """CDF tables from the symbols that pictures of training really give.
+
+    Args:
+        batches: pictures `B x 3 x H x W` in [0, 1]; all qualities occur within a batch as far as B reaches.
+    """
+    counts: Tensor | None = None
+    lowest, highest = QUALITIES
+    for x in batches:
+        quality = torch.linspace(lowest, highest, len(x), device=x.device)
+        more = model.count_symbols(x, quality, REACH)
+        counts = more if counts is None else counts + more
+    if counts is None:
+        raise ValueError("no pictures to fit tables on")
+    return fitted_tables(counts.cpu().numpy(), model.config.sizes.shape)
 
 
 def _folded(model: nn.Module) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from ..errors import HpcmError, UsageError
 from ..models import HPCM
 from ..zoo import initial_weights
 from .data import CropSource, read_pictures
-from .export import export
+from .export import export, fit_tables
 from .loss import draw_quality, rate_distortion
 from .optimizer import FlatParameters, Optimizer
 from .validate import validate
@@ -33,6 +33,7 @@ __all__ = ["Report", "TrainOptions", "train"]
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
+TABLE_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _train(options: TrainOptions, report: Callable[[Report], None] | None) -> Pa
         model = HPCM(options.config)
         if options.init:
             model.load_state_dict(initial_weights(options.config, options.init))
-        model.to(process.device, memory_format=torch.channels_last).train()
+        model.to(process.device).to(memory_format=torch.channels_last).train()
         step = _Step(model, FlatParameters(model.named_parameters()), options)
         accelerated = process.device.type == "cuda" and options.accelerate
         if accelerated:
@@ -255,7 +256,11 @@ def _train(options: TrainOptions, report: Callable[[Report], None] | None) -> Pa
     step.flat.data.copy_(step.optimizer.ema)
     weights = options.output / WEIGHTS
     if process.first:
-        export(model, weights, {"step": int(facts["step"]), "crops": int(facts["crops"])})
+        with torch.compiler.set_stance("force_eager"):
+            tables = fit_tables(
+                model.eval(), (step.source.batch(options.batch) for _ in range(TABLE_BATCHES))
+            )
+        export(model, weights, {"step": int(facts["step"]), "crops": int(facts["crops"])}, tables)
     log.write(event="done", **facts, **_validate(options, process, model))
     return weights if process.first else None
 
