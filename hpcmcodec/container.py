@@ -16,7 +16,6 @@ that is cut short anywhere loses part of its TILE, and anything behind the TILE 
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -35,7 +34,6 @@ __all__ = [
     "Header",
     "Tile",
     "describe",
-    "latent_checksum",
     "pack",
     "unpack",
 ]
@@ -76,7 +74,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Tile:
-    """The rANS streams of one tile and the checksum of the symbols in them (see `latent_checksum`)."""
+    """The rANS streams of one tile and the checksum of the symbols in them."""
 
     z: bytes
     y: bytes
@@ -104,13 +102,6 @@ class Container:
     tiles: tuple[Tile, ...]
     ancillary: tuple[tuple[bytes, bytes], ...]
     layout: tuple[ChunkInfo, ...]
-
-
-def latent_checksum(z_symbols: bytes, y_symbols: bytes) -> bytes:
-    """8 bytes of blake2b over the symbols of z, then y, each as int32 little-endian in coding order."""
-    digest = hashlib.blake2b(z_symbols, digest_size=_CHECKSUM_SIZE)
-    digest.update(y_symbols)
-    return digest.digest()
 
 
 def pack(header: Header, tiles: Iterable[Tile], ancillary: Iterable[tuple[bytes, bytes]] = ()) -> bytes:

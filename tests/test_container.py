@@ -19,7 +19,6 @@ from hpcmcodec.container import (
     Header,
     Tile,
     describe,
-    latent_checksum,
     pack,
     unpack,
 )
@@ -250,12 +249,6 @@ def test_describe_says_everything() -> None:
         ("TILE", True, 33),
     ]
     assert [int(c["crc32"], 16) for c in told["chunks"]] == [info.crc for info in unpack(SMALL).layout]
-
-
-def test_latent_checksum() -> None:
-    golden = latent_checksum(b"\1\0\0\0", b"\2\0\0\0\3\0\0\0")
-    assert golden.hex() == "d69c56745f6a3d9e"
-    assert golden == latent_checksum(b"", b"\1\0\0\0\2\0\0\0\3\0\0\0")
 
 
 def test_needs_the_standard_library_only() -> None:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcmcodec.entropy import native, rans
+from hpcmcodec.entropy import coders, native, rans
 from hpcmcodec.entropy.rans import SYMBOL_LIMIT, RansDecoder, encode, padded_size
 from hpcmcodec.entropy.tables import (
     LEVELS,
@@ -551,3 +551,11 @@ def test_a_missing_compressai_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(HpcmError, match="pip install compressai"):
         native.load_ans.__wrapped__()
+
+
+def test_latent_checksum_is_that_of_the_format() -> None:
+    symbols = np.array([1, 2, 3])
+    golden = bytes.fromhex("d69c56745f6a3d9e")  # blake2b, 8 bytes, over 1, 2, 3 as little-endian int32
+    assert coders.latent_checksum(symbols[:1], symbols[1:]) == golden
+    assert coders.latent_checksum(symbols[:0], symbols) == golden
+    assert coders.latent_checksum(symbols[1:], symbols[:1]) != golden

@@ -83,7 +83,7 @@ def test_types(tokens: int, dtype: torch.dtype, tolerance: float) -> None:
 @pytest.mark.parametrize("decay", [-8.0, 0.0, 8.0])
 def test_extreme_decay(decay: float) -> None:
     check_biwkv(inputs(257, decay=decay), 1e-9)
-    check_biwkv(inputs(257, decay=decay, dtype=torch.float32), 5e-3)
+    check_biwkv(inputs(257, decay=decay, dtype=torch.float32), 5e-5)
 
 
 def test_large_keys_do_not_overflow() -> None:
@@ -96,7 +96,7 @@ def test_long_sequences_keep_their_digits(decay: float | None) -> None:
     arguments = inputs(20_000, channels=3, batch=1, decay=decay)
     exact = with_gradients(biwkv, arguments)
     assert all(x.isfinite().all() for x in exact)
-    check_biwkv([x.float() for x in arguments], 2e-3, exact)
+    check_biwkv([x.float() for x in arguments], 5e-5, exact)
 
 
 def test_non_contiguous() -> None:

@@ -32,7 +32,10 @@ class Device(str, Enum):
 
 _LAST_PHASE = max(map(len, PHASES.values())) - 1
 
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")]
+DeviceOption = Annotated[
+    Device,
+    typer.Option(help="Where to compute; auto is the CPU, since what a GPU codes a CPU may not decode."),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Output = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..config import model_config
-from ._options import Device, DeviceOption, PhaseOption, PresetOption
+from ._options import Device, PhaseOption, PresetOption
 from ._show import note
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def train(
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Crops per step and device.")] = 16,
     crop: Annotated[int, typer.Option(min=64, help="Side of the crops, a multiple of 64.")] = 256,
-    device: DeviceOption = Device.auto,
+    device: Annotated[
+        Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
+    ] = Device.auto,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     validation: Annotated[
         Path | None, typer.Option(help="A tar or a folder of pictures to measure at the end.")
@@ -69,5 +71,5 @@ def train(
 def _report(state: Report) -> None:
     note(
         f"{state.share:4.0%}  step {state.step}  {state.seconds:.0f} s  {state.crops_per_second:.0f} crops/s"
-        f"  loss {state.loss:.4f}  {state.bpp:.4f} bpp  mse {state.mse:.6f}"
+        f"  loss {state.loss:.4f}  {state.bpp:.4f} bpp  mse {state.mse:.2f}"
     )

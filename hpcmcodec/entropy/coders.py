@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from .likelihood import likelihood, positive_scale
-from .rans import RansDecoder, encode
+from .rans import SYMBOL_LIMIT, RansDecoder, encode
 from .tables import LEVELS, CdfTables, scale_index
 
 __all__ = [
@@ -25,9 +25,6 @@ __all__ = [
     "round_ste",
     "z_indexes",
 ]
-
-# No picture comes near it; it keeps an escaped symbol within the 32 bits of the coder.
-SYMBOL_LIMIT = 1 << 20
 
 
 class Site(Protocol):
@@ -101,7 +98,8 @@ class CountCoder:
 
 def _to_symbols(q: Tensor) -> np.ndarray:
     """`1 x H x W x C` to int32 in the file's order: channel, row, column."""
-    if float(q.abs().max()) > SYMBOL_LIMIT:
+    # Written so that what is not a number fails too.
+    if not float(q.abs().max()) <= SYMBOL_LIMIT:
         raise ImageError("the picture gives a latent beyond the coder's range")
     return q[0].permute(2, 0, 1).to(torch.int32).cpu().numpy().ravel()
 

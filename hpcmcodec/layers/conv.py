@@ -28,7 +28,7 @@ class PConvRB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.cat((self.spatial(x[:, : self.partial]), x[:, self.partial :]), 1)
-        return x + self.project(F.leaky_relu(self.expand(h)))
+        return x + self.project(F.leaky_relu(self.expand(h), inplace=True))
 
 
 class DWConvRB(nn.Module):
@@ -42,4 +42,4 @@ class DWConvRB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = depthwise(x, self.spatial.weight, self.spatial.bias)
-        return x + self.project(F.leaky_relu(self.expand(h)))
+        return x + self.project(F.leaky_relu(self.expand(h), inplace=True))

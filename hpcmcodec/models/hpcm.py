@@ -182,6 +182,8 @@ class HPCM(nn.Module):
 
     def hyper_synthesise(self, z_hat: Tensor, quality: Tensor) -> HyperParams:
         """What decoding y starts from, of z_hat, `B x N x H/64 x W/64`."""
+        # A fresh copy: results depend on the strides of what goes in, and the decoder's are its own.
+        z_hat = _nchw(_nhwc(z_hat).clone(memory_format=torch.contiguous_format))
         common = self.h_s(z_hat * self.inverse_gain_z(quality)[:, :, None, None])
         return HyperParams(_nhwc(common), self.quant_step(quality))
 

@@ -90,6 +90,7 @@ def _kept(level: int) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=1024)
 def _sites(step: int, height: int, width: int, device: torch.device) -> Tensor:
+    # Kept, so made as plain tensors even if the first caller is in inference mode.
     with torch.inference_mode(False):
         table = torch.tensor(STEPS[step].table, device=device)
         period = len(STEPS[step].table)

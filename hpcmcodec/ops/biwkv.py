@@ -31,7 +31,8 @@ def _before(x: Tensor) -> Tensor:
 
 def _after(x: Tensor) -> Tensor:
     """Sum over the tokens after each token, B x T x C."""
-    return x.sum(1, keepdim=True) - x.cumsum(1)
+    # Not the total less the prefix: at w = 8 that would lose four digits at the far end.
+    return x.flip(1).cumsum(1).flip(1) - x
 
 
 def _weights(w: Tensor, u: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,7 +66,7 @@ def biwkv_reference(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     w, u, keys, v = w.to(dtype), u.to(dtype), k.to(dtype), v.to(dtype)
     _, rise, weight, own = _weights(w, u, keys)
     numerator, denominator = _sums(rise, weight, own, v)
-    return (numerator / denominator).to(k.dtype)
+    return (numerator / denominator).to(k.dtype).contiguous()
 
 
 def biwkv_backward_reference(
@@ -97,7 +98,12 @@ def biwkv_backward_reference(
     grad_k = values * grad_v + weight * spread(dd) + own * dd
     grad_w = (weight * (values * distance(dn) + distance(dd)) - self_term / tokens).sum((0, 1))
     grad_u = self_term.sum((0, 1)) / tokens
-    return grad_w.to(w.dtype), grad_u.to(u.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
+    return (
+        grad_w.to(w.dtype),
+        grad_u.to(u.dtype),
+        grad_k.to(k.dtype).contiguous(),
+        grad_v.to(v.dtype).contiguous(),
+    )
 
 
 _library = torch.library.Library("hpcm", "DEF")

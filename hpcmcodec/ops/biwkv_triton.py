@@ -30,6 +30,13 @@ def _maximum(
 
 
 @triton.jit
+def _token(k_ptr, v_ptr, at, inside, top):
+    """exp(k - max k) and v of one token of every run; zero beyond the last token."""
+    weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=0.0).to(tl.float32) - top)
+    return tl.where(inside, weight, 0.0), tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def _forward(
     w_ptr, u_ptr, k_ptr, v_ptr, y_ptr, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -51,9 +58,7 @@ def _forward(
     for j in range(length):
         at = base + (first + j) * channels + channel
         inside = (first + j < tokens) & here
-        weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=-float("inf")).to(tl.float32) - top)
-        v = tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.where(inside, weight, 0.0)
+        weight, v = _token(k_ptr, v_ptr, at, inside, top)
         up_v += weight * up * v
         up_1 += weight * up
         down_v += weight * down * v
@@ -69,9 +74,7 @@ def _forward(
     for j in range(length):
         at = base + (first + j) * channels + channel
         inside = (first + j < tokens) & here
-        weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=-float("inf")).to(tl.float32) - top)
-        v = tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.where(inside, weight, 0.0)
+        weight, v = _token(k_ptr, v_ptr, at, inside, top)
         after_v -= weight * down * v
         after_1 -= weight * down
         numerator = before_v * down + after_v * up + own * weight * v
@@ -108,9 +111,7 @@ def _backward(
         at = base + (first + j) * channels + channel
         inside = (first + j < tokens) & here
         position = (first + j) * scale
-        weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=-float("inf")).to(tl.float32) - top)
-        v = tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.where(inside, weight, 0.0)
+        weight, v = _token(k_ptr, v_ptr, at, inside, top)
         rising = weight * up
         falling = weight * down
         up_v += rising * v
@@ -141,10 +142,8 @@ def _backward(
         at = base + (first + j) * channels + channel
         inside = (first + j < tokens) & here
         position = (first + j) * scale
-        weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=-float("inf")).to(tl.float32) - top)
-        v = tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        weight, v = _token(k_ptr, v_ptr, at, inside, top)
         g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.where(inside, weight, 0.0)
         rising = weight * up
         falling = weight * down
         rest_v -= falling * v
@@ -184,10 +183,8 @@ def _backward(
     for j in range(length):
         at = base + (first + j) * channels + channel
         inside = (first + j < tokens) & here
-        weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=-float("inf")).to(tl.float32) - top)
-        v = tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        weight, v = _token(k_ptr, v_ptr, at, inside, top)
         g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.where(inside, weight, 0.0)
         after_v -= weight * down * v
         after_1 -= weight * down
         numerator = before_v * down + after_v * up + own * weight * v

@@ -79,14 +79,15 @@ class Optimizer:
     """One step: clip, Muon on the matrices, AdamW on the rest, exponential moving average.
 
     Muon (Jordan 2024): Nesterov momentum 0.95, orthogonalised, scaled by sqrt(max(1, rows/columns)).
-    A step whose gradient norm is above `SPIKE` times the running norm is scaled down to that, and one
-    that is not finite is dropped. Learning rates and decay are device tensors, so that a captured graph
+    A gradient whose norm is above `SPIKE` times the running norm is scaled down to that, and one that is
+    not finite counts as zero. Learning rates and decay are device tensors, so that a captured graph
     follows them.
     """
 
     MOMENTUM = 0.95
     SPIKE = 2.0
     BETAS = (0.9, 0.98)
+    KEPT = ("ema", "momentum", "running_norm")
 
     def __init__(self, flat: FlatParameters, matrix_rate: float, vector_rate: float) -> None:
         self.flat = flat
@@ -147,7 +148,7 @@ class Optimizer:
     def state(self) -> dict[str, Tensor]:
         """What a later run needs, on the CPU: raw and averaged weights and the moments."""
         adam = self.adam.state[self.vectors]
-        state = {"raw": self.flat.data, "ema": self.ema, "momentum": self.momentum}
+        state = {name: getattr(self, name) for name in self.KEPT} | {"raw": self.flat.data}
         state |= {f"adam.{name}": value for name, value in adam.items()}
         # A copy also where the CPU is the device: the checkpoint is written while training goes on.
         return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
@@ -155,8 +156,8 @@ class Optimizer:
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from `state()`."""
         self.flat.data.copy_(state["raw"])
-        self.ema.copy_(state["ema"])
-        self.momentum.copy_(state["momentum"])
+        for name in self.KEPT:
+            getattr(self, name).copy_(state[name])
         kept = self.adam.state[self.vectors]
         for name, value in state.items():
             if name.startswith("adam."):

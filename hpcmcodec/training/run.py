@@ -47,6 +47,7 @@ class TrainOptions:
     batch: crops per step and process. crop: their side, a multiple of 64.
     matrix_rate, vector_rate: learning rates of Muon and AdamW. They rise over the first `warmup` of the
         run and fall to zero over the last `decay`.
+    save_every: seconds between checkpoints. log_every, quiet: steps, and at most seconds, between reports.
     validation: tar or folder of pictures to measure at the end. exclude: file stems never trained on.
     accelerate: on a GPU, compile the blocks and capture the step as graphs.
     """
@@ -62,13 +63,14 @@ class TrainOptions:
     crop: int = 256
     device: str = "auto"
     seed: int = 0
-    matrix_rate: float = 1.2e-2
+    matrix_rate: float = 1e-2
     vector_rate: float = 1e-3
     warmup: float = 0.02
     decay: float = 0.7
     ema_decay: float = 0.999
     save_every: float = 120.0
     log_every: int = 100
+    quiet: float = 30.0
     validation: Path | None = None
     exclude: frozenset[str] = frozenset()
     accelerate: bool = True
@@ -153,9 +155,9 @@ class _Step:
         self._backward()
 
     def capture(self) -> None:
+        """Replace both halves by graphs. The warm-up runs at learning rate zero and leaves no trace."""
         from .accelerate import Captured
 
-        """Replace both halves by graphs. The warm-up runs at learning rate zero and leaves no trace."""
         self.optimizer.schedule(0.0, 1.0)
         self.backward = Captured(self._backward)
         self.update = Captured(self._update)
@@ -315,7 +317,8 @@ def _loop(
         crops += options.batch * process.world
         if number % 10 == 0 or options.steps:
             share = process.agree(share_done())
-        if process.first and (number % options.log_every == 0 or share >= 1):
+        quiet = time.monotonic() - last_report
+        if process.first and (number % options.log_every == 0 or share >= 1 or quiet > options.quiet):
             loss, bpp, mse, count, norm = step.stats.tolist()
             step.stats.zero_()
             now = time.monotonic()
