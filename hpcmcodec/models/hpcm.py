@@ -25,7 +25,7 @@ from ..entropy.coders import (
 )
 from ..entropy.likelihood import likelihood
 from ..entropy.tables import SCALE_MIN, CdfTables, generalized_gaussian_tables, scale_table
-from ..errors import ModelMismatchError
+from ..errors import CorruptFileError, ModelMismatchError
 from .context import Coder, ContextModel
 from .schedule import STEPS, pyramid
 from .transforms import analysis, hyper_analysis, hyper_synthesis, last_in_float, synthesis
@@ -35,6 +35,11 @@ __all__ = ["HPCM", "Compressed", "HyperParams"]
 # What the decoder must reproduce bit for bit, and what only shapes the pixels; the rest is the encoder's.
 ENTROPY_PARTS = ("h_s.", "context.", "inverse_gain_z.", "scale_z.", "quant_step.")
 SYNTHESIS_PARTS = ("g_s.", "inverse_gain_y.")
+
+MISMATCH = (
+    "the latent decoded here is not the one that was encoded: the file is damaged, or comes from a machine "
+    "whose floating-point results differ (try its --device and --threads)"
+)
 
 
 class QualityTable(nn.Module):
@@ -215,24 +220,23 @@ class HPCM(nn.Module):
         """y_hat of one picture, `1 x H/16 x W/16 x M`, checked against the checksum.
 
         Raises:
-            CorruptFileError: a stream holds no such picture.
+            CorruptFileError: a stream cannot hold such a picture.
             ModelMismatchError: the symbols decoded are not those encoded.
         """
         sizes = self.config.sizes
         rows, columns = height // 64, width // 64
-        with _reproducible():
-            scale = self.scale_z(torch.tensor([quality], device=self.gain_y.log.device))[0]
-            q = torch.tensor([quality], device=scale.device)
-            z_reader = SymbolReader(z, sizes.N * rows * columns, self.tables)
-            z_hat = z_reader.read(z_indexes(scale, rows, columns), (1, rows, columns, sizes.N), scale)
-            y_reader = SymbolReader(y, sizes.M * rows * columns * 16, self.tables)
-            z_hat = _nchw(z_hat)
-            y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, q), DecodeCoder(y_reader))
+        z_reader = SymbolReader(z, sizes.N * rows * columns, self.tables)
+        y_reader = SymbolReader(y, sizes.M * rows * columns * 16, self.tables)
+        try:
+            with _reproducible():
+                q = torch.tensor([quality], device=self.gain_y.log.device)
+                scale = self.scale_z(q)[0]
+                z_hat = z_reader.read(z_indexes(scale, rows, columns), (1, rows, columns, sizes.N), scale)
+                y_hat = self.decompress_hpcm(self.hyper_synthesise(_nchw(z_hat), q), DecodeCoder(y_reader))
+        except CorruptFileError as error:  # what a wrong scale leads to, before the checksum is reached
+            raise ModelMismatchError(MISMATCH) from error
         if latent_checksum(z_reader.symbols, y_reader.symbols) != checksum:
-            raise ModelMismatchError(
-                "the latent decoded here is not the one that was encoded: the file is damaged, or comes from "
-                "a machine whose floating-point results differ (try its --device and --threads)"
-            )
+            raise ModelMismatchError(MISMATCH)
         return y_hat
 
     def decompress(
