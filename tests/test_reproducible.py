@@ -65,3 +65,18 @@ def test_another_machine_agrees_or_says_so(coded: Path, threads: str, variables:
     else:
         pixels = [np.asarray(Image.open(path)).astype(int) for path in (output, coded.with_name("first.png"))]
         assert np.abs(pixels[0] - pixels[1]).max() <= 1
+
+
+def test_coding_loads_no_compiler() -> None:
+    """Start-up is half of what a small picture takes; torch's compiler would add two seconds to it."""
+    code = f"""
+import sys, torch
+from PIL import Image
+before = set(sys.modules)
+import hpcmcodec
+hpcmcodec.decode(hpcmcodec.encode(Image.open({str(CROP)!r})))
+print(*{{"sympy", "torch._dynamo"}} & (set(sys.modules) - before))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert not result.stdout.split()

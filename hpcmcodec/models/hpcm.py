@@ -51,8 +51,9 @@ class QualityTable(nn.Module):
     def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
         super().__init__()
         last = len(LAMBDAS) - 1
-        ramp = torch.tensor([low + (high - low) * row / last for row in range(last + 1)])
-        self.log = nn.Parameter(ramp.view(-1, *(1 for _ in shape)).repeat(1, *shape))
+        self.log = nn.Parameter(torch.empty(last + 1, *shape))
+        for row, values in enumerate(self.log.data):
+            nn.init.constant_(values, low + (high - low) * row / last)
 
     def forward(self, quality: Tensor) -> Tensor:
         level = torch.arange(1, len(LAMBDAS) + 1, device=quality.device, dtype=torch.float32)
