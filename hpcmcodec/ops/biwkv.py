@@ -26,29 +26,35 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
 
 def _before(x: Tensor) -> Tensor:
     """Sum over the tokens before each token, B x T x C."""
-    return x.cumsum(1) - x
+    return x.cumsum(1).sub_(x)
 
 
 def _after(x: Tensor) -> Tensor:
     """Sum over the tokens after each token, B x T x C."""
     # Not the total less the prefix: at w = 8 that would lose four digits at the far end.
-    return x.flip(1).cumsum(1).flip(1) - x
+    return x.flip(1).cumsum(1).flip(1).sub_(x)
 
 
 def _weights(w: Tensor, u: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Positions t/T, exp(t w/T), exp(k - max k) and the token's own weight exp((u - w)/T + k - max k)."""
     tokens = k.shape[1]
     position = (torch.arange(tokens, device=k.device, dtype=k.dtype) / tokens)[None, :, None]
-    rise = torch.exp(position * w)
-    weight = torch.exp(k - k.amax(1, keepdim=True))
+    rise = (position * w).exp_()
+    weight = (k - k.amax(1, keepdim=True)).exp_()
     return position, rise, weight, torch.exp((u - w) / tokens) * weight
 
 
 def _sums(rise: Tensor, weight: Tensor, own: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Numerator and denominator of y."""
-    up, down = weight * rise, weight / rise
-    numerator = _before(up * v) / rise + _after(down * v) * rise + own * v
-    return numerator, _before(up) / rise + _after(down) * rise + own
+    """Numerator and denominator of y. In place where it can be: fresh memory costs more than the sums."""
+    fall = rise.reciprocal()
+    up, down = weight * rise, weight * fall
+
+    def around(up: Tensor, down: Tensor) -> Tensor:
+        return _before(up).mul_(fall).add_(_after(down).mul_(rise))
+
+    denominator = around(up, down).add_(own)
+    numerator = around(up.mul_(v), down.mul_(v)).addcmul_(own, v)
+    return numerator, denominator
 
 
 def biwkv_reference(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -66,7 +72,7 @@ def biwkv_reference(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     w, u, keys, v = w.to(dtype), u.to(dtype), k.to(dtype), v.to(dtype)
     _, rise, weight, own = _weights(w, u, keys)
     numerator, denominator = _sums(rise, weight, own, v)
-    return (numerator / denominator).to(k.dtype).contiguous()
+    return numerator.div_(denominator).to(k.dtype).contiguous()
 
 
 def biwkv_backward_reference(
