@@ -10,8 +10,8 @@ from hpcmcodec.config import LAMBDAS, PHASES, PRESETS, ModelConfig, model_config
 from hpcmcodec.entropy.coders import SymbolWriter
 from hpcmcodec.entropy.likelihood import LIKELIHOOD_MIN
 from hpcmcodec.errors import UsageError
-from hpcmcodec.models import HPCM
-from hpcmcodec.models.complexity import VARIABLE_RATE_PARTS, complexity
+from hpcmcodec.models import HPCM, QUALITY_PARTS
+from hpcmcodec.models.complexity import complexity
 from hpcmcodec.models.hpcm import ENTROPY_PARTS, SYNTHESIS_PARTS, QualityTable
 from hpcmcodec.models.schedule import STEPS
 from tests.conftest import TINY, build_tiny, every_phase, kodak_crop, to_input
@@ -126,9 +126,7 @@ def test_quality_table() -> None:
 
 def test_variable_rate_parts_are_the_quality_tables() -> None:
     tables = {name for name, module in HPCM(TINY[0]).named_modules() if isinstance(module, QualityTable)}
-    assert tables == {
-        name for name, _ in HPCM(TINY[0]).named_children() if name.startswith(VARIABLE_RATE_PARTS)
-    }
+    assert tables == {name for name, _ in HPCM(TINY[0]).named_children() if name.startswith(QUALITY_PARTS)}
 
 
 @every_phase

@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor
 
+from .tables import SCALE_MIN
+
 __all__ = ["LIKELIHOOD_MIN", "likelihood", "positive_scale"]
 
 # As in CompressAI: a floor under the likelihood keeps the logarithm finite.
 LIKELIHOOD_MIN = 1e-9
-_SCALE_MIN = 0.12
 
 
 class _LowerBound(torch.autograd.Function):
@@ -35,7 +36,7 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 
 def positive_scale(raw: Tensor) -> Tensor:
     """scale = max(0.12, softplus(raw)), in float32."""
-    return lower_bound(torch.nn.functional.softplus(raw.float()), _SCALE_MIN)
+    return lower_bound(torch.nn.functional.softplus(raw.float()), SCALE_MIN)
 
 
 def _upper_tail(x: Tensor, scale: Tensor, shape: float) -> Tensor:

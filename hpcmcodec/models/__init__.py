@@ -2,9 +2,9 @@
 
 from ..entropy import coders
 from ..layers import DWConvRB, OmniShift, PConvRB, RWKVBlock
-from .hpcm import HPCM, Compressed
+from .hpcm import HPCM, QUALITY_PARTS, Compressed
 
-__all__ = ["HPCM", "REGIONS", "Compressed", "OmniShift"]
+__all__ = ["HPCM", "QUALITY_PARTS", "REGIONS", "Compressed", "OmniShift"]
 
 # What is worth compiling for training: (owner, name) of functions that run often with the same shapes.
 REGIONS = ((RWKVBlock, "mix"), (PConvRB, "forward"), (DWConvRB, "forward"), (coders, "rate"))

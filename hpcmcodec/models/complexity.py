@@ -6,12 +6,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
-from .hpcm import HPCM
+from .hpcm import HPCM, QUALITY_PARTS
 
 __all__ = ["complexity"]
 
-# The variable-rate vectors and z's scales are this codec's own; published counts leave them out.
-VARIABLE_RATE_PARTS = ("gain_", "inverse_gain_", "scale_z", "quant_step")
 SIDE = 512
 
 
@@ -25,8 +23,9 @@ def complexity(config: ModelConfig) -> dict[str, int | float]:
     """
     with torch.device("meta"):
         model = HPCM(config).eval()
+        # The vectors of the quality are this codec's own; published counts leave them out.
         parameters = sum(
-            p.numel() for name, p in model.named_parameters() if not name.startswith(VARIABLE_RATE_PARTS)
+            p.numel() for name, p in model.named_parameters() if not name.startswith(QUALITY_PARTS)
         )
         x, quality = torch.zeros(1, 3, SIDE, SIDE), torch.ones(1)
         encoder, total = FlopCounterMode(display=False), FlopCounterMode(display=False)

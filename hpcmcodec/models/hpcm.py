@@ -36,6 +36,9 @@ __all__ = ["HPCM", "Compressed", "HyperParams"]
 ENTROPY_PARTS = ("h_s.", "context.", "inverse_gain_z.", "scale_z.", "quant_step.")
 SYNTHESIS_PARTS = ("g_s.", "inverse_gain_y.")
 
+# What depends on the quality: vectors, one row per integer quality.
+QUALITY_PARTS = ("gain_", "inverse_gain_", "scale_z", "quant_step")
+
 MISMATCH = (
     "the latent decoded here is not the one that was encoded: the file is damaged, or comes from a machine "
     "whose floating-point results differ (try its --device and --threads)"
@@ -76,14 +79,20 @@ class Compressed:
     z, y: the two rANS streams.
     checksum: 8 bytes over the symbols of z and y.
     y_hat: the latent that a decoder must arrive at, `1 x H/16 x W/16 x M`.
-    bits: what the tables say the symbols of z and y cost.
+    streams: the symbols of z and y, with their tables.
     """
 
     z: bytes
     y: bytes
     checksum: bytes
     y_hat: Tensor
-    bits: tuple[float, float]
+    streams: tuple[SymbolWriter, SymbolWriter]
+
+    @property
+    def bits(self) -> tuple[float, float]:
+        """What the tables say the symbols of z and y cost."""
+        z, y = self.streams
+        return z.bits(), y.bits()
 
 
 @contextmanager
@@ -213,7 +222,7 @@ class HPCM(nn.Module):
             y_hat = self.decompress_hpcm(self.hyper_synthesise(z, q), coder)
         checksum = latent_checksum(streams[0].symbols, streams[1].symbols)
         z_bytes, y_bytes = (s.finish() for s in streams)
-        return Compressed(z_bytes, y_bytes, checksum, y_hat, (streams[0].bits(), streams[1].bits()))
+        return Compressed(z_bytes, y_bytes, checksum, y_hat, streams)
 
     def decompress_latent(
         self, z: bytes, y: bytes, checksum: bytes, height: int, width: int, quality: float

@@ -15,7 +15,7 @@ from ..entropy.tables import CdfTables, fitted_tables
 from ..models import HPCM, OmniShift
 from ..zoo import STEP, TABLES
 
-__all__ = ["export", "fit_tables", "quantise"]
+__all__ = ["export", "fit_tables", "quantise", "write_whole"]
 
 # Below this a tensor is not worth the loss; depthwise kernels and per-quality vectors stay float too.
 SMALLEST_MATRIX = 4096
@@ -96,6 +96,11 @@ def export(model: HPCM, path: Path, facts: dict[str, object], tables: CdfTables 
             stored[name] = value
     for name, array in (tables or model.tables).to_arrays().items():
         stored[TABLES + name] = torch.tensor(array)
+    write_whole(path, stored, {"model": model.config.name, "facts": json.dumps(facts)})
+
+
+def write_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file beside its place and move it there, so that no half of one is ever seen."""
     part = path.with_suffix(".part")
-    save_file(stored, part, metadata={"model": model.config.name, "facts": json.dumps(facts)})
+    save_file(tensors, part, metadata=metadata)
     part.replace(path)

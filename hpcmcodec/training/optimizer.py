@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..models import QUALITY_PARTS
+
 __all__ = ["FlatParameters", "Optimizer", "orthogonalise"]
 
 # Five Newton-Schulz steps with falling gain: singular values from 1e-3 to 1 end near 1.
@@ -18,7 +20,6 @@ NEWTON_SCHULZ = (
     (2.8366, -3.0525, 1.2012),
 )
 SMALLEST_MATRIX_SIDE = 32
-VECTOR_PARTS = ("gain_", "inverse_gain_", "scale_z", "quant_step")
 
 
 def orthogonalise(x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class FlatParameters:
         return (
             p.dim() >= 2
             and min(p.shape[0], p[0].numel()) >= SMALLEST_MATRIX_SIDE
-            and not name.startswith(VECTOR_PARTS)
+            and not name.startswith(QUALITY_PARTS)
         )
 
     @staticmethod

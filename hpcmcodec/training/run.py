@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..config import ModelConfig
@@ -23,7 +22,7 @@ from ..errors import HpcmError, UsageError
 from ..models import HPCM
 from ..zoo import initial_weights
 from .data import CropSource, read_pictures
-from .export import export, fit_tables
+from .export import export, fit_tables, write_whole
 from .loss import draw_quality, rate_distortion
 from .optimizer import FlatParameters, Optimizer
 from .validate import validate
@@ -187,12 +186,6 @@ def _rate_factor(share: float, warmup: float, decay: float) -> float:
     return max(0.0, min(1.0, share / warmup if warmup else 1.0, (1 - share) / decay if decay else 1.0))
 
 
-def _save(path: Path, state: dict[str, Tensor], facts: dict[str, object]) -> None:
-    part = path.with_suffix(".part")
-    save_file(state, part, metadata={"facts": json.dumps(facts)})
-    part.replace(path)
-
-
 def _restore(path: Path, optimizer: Optimizer, config: ModelConfig) -> dict[str, float]:
     if not path.is_file():
         raise UsageError(f"there is no checkpoint to resume in {path.parent}")
@@ -299,8 +292,9 @@ def _loop(
 
     def save() -> threading.Thread:
         state = step.optimizer.state()
-        everything = {"model": options.config.name, "seed": options.seed, **standing()}
-        thread = threading.Thread(target=_save, args=(options.output / CHECKPOINT, state, everything))
+        known = {"model": options.config.name, "seed": options.seed, **standing()}
+        checkpoint = options.output / CHECKPOINT
+        thread = threading.Thread(target=write_whole, args=(checkpoint, state, {"facts": json.dumps(known)}))
         thread.start()
         return thread
 
