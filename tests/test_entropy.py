@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpcmcodec.entropy import coders, native, rans
@@ -165,6 +165,7 @@ def test_tables_of_the_codec() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=300).filter(lambda p: sum(p) > 1e-300))
+@example([0.3671875, 0.0078125, 0.0078125, 0.0078125])  # equals that all miss the next share together
 def test_quantize_pmf_gives_everyone_a_share(pmf: list[float]) -> None:
     shares = quantize_pmf(pmf)
     assert shares.dtype == np.int32

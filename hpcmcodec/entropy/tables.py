@@ -213,14 +213,14 @@ def fitted_tables(
 def quantize_pmf(pmf: npt.ArrayLike) -> IntArray:
     """Integer shares of 65536 for probabilities [n] (normalised here), each at least 1; sums to 65536.
 
-    The shares are `max(1, floor(t * p))` with the largest t, found by bisection, that does not exceed the
-    total; what is left goes to the largest remainders, the first of equals first.
+    The shares are `max(1, floor(t * p))` with the largest t up to the total, found by bisection, whose shares
+    do not exceed it; what is left goes to the largest remainders, the first of equals first.
     """
     p = np.asarray(pmf, dtype=np.float64)
     if p.ndim != 1 or not 1 <= len(p) <= TOTAL or not (p >= 0).all() or not 0 < p.sum() < math.inf:
         raise ValueError("a pmf is 1 to 65536 probabilities that are not all zero")
     p = p / p.sum()
-    low, high = 0.0, 2.0 * TOTAL
+    low, high = 0.0, float(TOTAL)
     for _ in range(64):
         t = (low + high) / 2
         low, high = (t, high) if np.maximum(np.floor(t * p), 1).sum() <= TOTAL else (low, t)
