@@ -6,6 +6,7 @@ __all__ = [
     "CorruptFileError",
     "HpcmError",
     "ImageError",
+    "InterruptedRunError",
     "ModelMismatchError",
     "UsageError",
     "WeightsError",
@@ -42,3 +43,9 @@ class WeightsError(HpcmError):
 
 class ModelMismatchError(WeightsError):
     """The file was made with weights (or on a machine) that this decoder cannot reproduce."""
+
+
+class InterruptedRunError(HpcmError):
+    """A signal ended the training, which has saved what it takes to go on."""
+
+    exit_code = 130

@@ -279,6 +279,54 @@ def test_models(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "huge" in complaint(hpcm("models", "--preset", "huge"), 2)
 
 
+def test_train(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpcmcodec.training import run
+
+    asked: list[run.TrainOptions] = []
+
+    def train(
+        options: run.TrainOptions, report: Callable[[run.Report], None], note: Callable[[str], None]
+    ) -> Path:
+        asked.append(options)
+        report(run.Report(0.25, 5, 60.0, 700.0, 1.5, 0.5, 30.0, 9.0, 1.0))
+        note("a note")
+        return options.output / "weights.safetensors"
+
+    monkeypatch.setattr(run, "train", train)
+    words = "train --data a --data b.tar -o runs/1 --init runs/0 --preset tiny --seconds 240 --force"
+    recipe = "--matrix-rate 2e-3 --vector-rate 3e-4 --warmup 0.1 --decay 0 --ema-decay 0.99 --save-every 60"
+    code, out, err = hpcm(*words.split(), *recipe.split())
+    assert (code, out) == (0, f"{Path('runs/1/weights.safetensors')}\n")
+    line, said = err.splitlines()
+    assert " ".join(line.split()) == "25% step 5 60 s 700 crops/s loss 1.5000 0.5000 bpp mse 30.00"
+    assert said == "a note"
+    (options,) = asked
+    assert (options.data, options.output) == ((Path("a"), Path("b.tar")), Path("runs/1"))
+    assert (options.init, options.resume, options.force) == (Path("runs/0"), False, True)
+    assert (options.steps, options.seconds, options.quiet) == (None, 240, 30)
+    assert (options.matrix_rate, options.vector_rate) == (2e-3, 3e-4)
+    assert (options.warmup, options.decay, options.ema_decay, options.save_every) == (0.1, 0, 0.99, 60)
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich can tell
+    code, out, err = hpcm(*words.split(), "--resume")
+    assert (code, out) == (0, f"{Path('runs/1/weights.safetensors')}\n")
+    assert "loading" in err and "0:03:00 left" in err and "700 crops/s" in err and "a note" in err
+    assert asked[1].resume and asked[1].quiet < 30
+    monkeypatch.setenv("RANK", "3")
+    assert "loading" not in hpcm(*words.split())[2], "one bar for all processes"
+
+    assert "--decay" in complaint(hpcm(*words.split(), "--decay", 2), 2)
+
+
+def test_train_fails_in_one_line(hpcm: Hpcm) -> None:
+    words = "train --data . -o run --preset tiny --batch 1 --crop 64 --device cpu --steps 1"
+    assert "no readable picture in ." in complaint(hpcm(*words.split()), 1)
+    assert "no-such does not exist" in complaint(hpcm(*words.split(), "--data", "no-such"), 1)
+    assert "--resume" not in complaint(hpcm(*words.split(), "--init", "no-such"), 4)
+    Path("run/weights.safetensors").touch()
+    assert "--force" in complaint(hpcm(*words.split()), 2)
+
+
 def test_version_and_help(hpcm: Hpcm) -> None:
     assert hpcm("--version") == (0, f"hpcm {__version__}\n", "")
     code, out, err = hpcm()

@@ -19,6 +19,9 @@ BIN = Path(sys.executable).parent
 SUBSTITUTIONS = {
     "bench kodak/ --qualities 1-8": "bench kodak/ --qualities 1 --limit 1",
     "--seconds 3600": "--preset tiny --steps 2 --batch 2 --crop 64",
+    "--seconds 1800": "--steps 1 --batch 1 --crop 64",
+    "--weights runs/": "--preset tiny --weights runs/",
+    "--nproc-per-node 4": "--nproc-per-node 2",
 }
 
 
@@ -27,9 +30,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """The `hpcm` commands of every line; what installs and tests is run by `.ci/run`."""
+    """The commands of every line; what installs and tests is run by `.ci/run`."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [part for line in lines for part in line.split(" && ") if part.startswith("hpcm ")]
+    return [part for line in lines for part in line.split(" && ") if part.startswith(("hpcm ", "torchrun "))]
 
 
 def substituted(command: str) -> str:
@@ -46,9 +49,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     data = ROOT / "tests" / "data"
     shutil.copytree(data, folder / "tests" / "data")
+    (folder / "weights").symlink_to(ROOT / "weights")
     for name in ("kodak", "pictures"):
         (folder / name).mkdir()
         shutil.copy(data / "kodim20-crop.png", folder / name)
+    shutil.copy(data / "kodim23-crop.png", folder / "pictures")  # one for each process
     (folder / "runs").mkdir()
     with Image.open(data / "kodim04-crop.png") as image:
         image.save(folder / "photo.jpg")

@@ -119,6 +119,8 @@ def test_scatter_and_gather(step: Step, grid: tuple[int, int]) -> None:
     values = -1 - torch.arange(x.numel() // step.groups, dtype=x.dtype).view(*x.shape[:3], -1)
     placed = step.scatter(x, values)
     assert torch.equal(step.gather(placed), values)
+    both = step.gather(torch.stack((placed, x), 3))
+    assert torch.equal(both, torch.stack((values, step.gather(x)), 3)), "with dimensions in between"
     assert torch.equal(torch.where(placed < 0, x, placed), x), "other values stay where they are"
     assert int((placed < 0).sum()) == values.numel()
     assert torch.equal(step.scatter(placed, step.gather(x)), x)

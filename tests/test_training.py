@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +17,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from hpcmcodec import codec, zoo
+from hpcmcodec.cli.train import train as train_command
 from hpcmcodec.config import LAMBDAS
-from hpcmcodec.errors import ImageError, UsageError, WeightsError
+from hpcmcodec.errors import HpcmError, ImageError, InterruptedRunError, UsageError, WeightsError
 from hpcmcodec.models import HPCM
+from hpcmcodec.training import run
 from hpcmcodec.training.data import CropSource, read_pictures
+from hpcmcodec.training.export import fit_tables, write_whole
 from hpcmcodec.training.loss import draw_quality, lambda_of, rate_distortion
-from hpcmcodec.training.optimizer import FlatParameters, Optimizer, orthogonalise
+from hpcmcodec.training.optimizer import ALIGNMENT, FlatParameters, Optimizer, orthogonalise
 from hpcmcodec.training.run import Report, TrainOptions, train
 from hpcmcodec.training.validate import validate
 from tests.conftest import DATA, TINY, build_tiny, kodak_crop
@@ -147,24 +157,25 @@ def test_flat_parameters() -> None:
     flat = FlatParameters(model.named_parameters())
     parameters = dict(model.named_parameters())
     assert sorted(flat.names) == sorted(parameters)
-    assert len(flat.data) == sum(p.numel() for p in parameters.values())
+    count = sum(p.numel() for p in parameters.values())
+    assert count <= len(flat.data) < count + ALIGNMENT * len(parameters)
     for name, p in parameters.items():
         assert torch.equal(p, before[name])
         assert p.grad is not None and p.grad.shape == p.shape and not p.grad.any()
     flat.data.copy_(torch.arange(len(flat.data)))
     flat.grad.copy_(flat.data)
     values = torch.cat([parameters[name].detach().flatten() for name in flat.names])
-    assert torch.equal(values.sort().values, flat.data), "each place is one parameter's"
+    assert len(values.unique()) == len(values) == count, "each place is at most one parameter's"
     first = 0
     for name in flat.names:
         p = parameters[name]
         assert p.grad is not None and torch.equal(p.grad, p)
         assert p.grad.stride() == p.stride(), "else autograd would copy"
         assert p.dim() < 4 or p.is_contiguous(memory_format=torch.channels_last)
-        assert int(p.min()) == first
-        first += p.numel()
+        assert first <= int(p.min()) < first + ALIGNMENT and int(p.min()) % ALIGNMENT == 0
+        first = int(p.min()) + p.numel()
     matrices = sum(rows * columns * len(places) for (rows, columns), places in flat.shapes.items())
-    assert matrices == flat.matrices > 0.8 * len(flat.data)
+    assert 0.8 * len(flat.data) < matrices <= flat.matrices
     assert not any(
         name.startswith(("gain_", "quant_step"))
         for name in flat.names
@@ -269,27 +280,59 @@ def test_optimizer_state_goes_on() -> None:
     assert not torch.equal(state["raw"], flat.data), "a copy, not a view"
 
 
+@pytest.fixture(autouse=True)
+def _tables_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than the few steps that are trained here."""
+    monkeypatch.setattr(run, "fit_tables", lambda model, batches: model.tables)
+
+
 def options(output: Path, **changes: object) -> TrainOptions:
-    chosen = TrainOptions(TINY[4], (DATA,), output, steps=4, batch=2, crop=64, device="cpu", log_every=1)
+    chosen = TrainOptions(TINY[0], (DATA,), output, steps=4, batch=2, crop=64, device="cpu", log_every=1)
     return replace(chosen, **changes)  # type: ignore[arg-type]
 
 
-def events(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+def events(output: Path, kind: str) -> list[dict]:
+    lines = map(json.loads, (output / "log.jsonl").read_text().splitlines())
+    return [event for event in lines if event["event"] == kind]
 
 
-def test_train_writes_weights_that_code(tmp_path: Path) -> None:
+def facts(path: Path) -> dict:
+    return json.loads(zoo.read_weights(path)[1]["facts"])
+
+
+def curves(output: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard would draw: name, steps and values."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(output / "tensorboard"))
+    board.Reload()
+    return {name: [(e.step, e.value) for e in board.Scalars(name)] for name in board.Tags()["scalars"]}
+
+
+def test_train_writes_weights_that_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "fit_tables", fit_tables)
     reports: list[Report] = []
-    weights = train(options(tmp_path, validation=DATA), reports.append)
+    notes: list[str] = []
+    weights = train(options(tmp_path, config=TINY[4], validation=DATA), reports.append, notes.append)
     assert weights == tmp_path / "weights.safetensors"
-    assert (tmp_path / "checkpoint.safetensors").is_file()
-    assert not list(tmp_path.glob("*.part"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("checkpoint.safetensors", "log.jsonl", "tensorboard", "weights.safetensors")
+    }
     assert [r.step for r in reports] == [1, 2, 3, 4]
     assert all(math.isfinite(v) for r in reports for v in (r.loss, r.bpp, r.mse, r.norm))
     assert reports[-1].share == 1
-    log = events(tmp_path)
-    assert {e["event"] for e in log} == {"data", "start", "step", "done"}
-    assert len(log[-1]["bpp"]) == len(log[-1]["psnr"]) == len(LAMBDAS)
+    assert [e["loss"] for e in events(tmp_path, "step")] == [r.loss for r in reports]
+    (done,) = events(tmp_path, "done")
+    assert len(done["bpp"]) == len(done["psnr"]) == len(LAMBDAS)
+    assert notes[-1] == f"quality 8: {done['bpp'][-1]:.4f} bpp, {done['psnr'][-1]:.2f} dB"
+    drawn = curves(tmp_path)
+    for name, of in run.CURVES.items():
+        assert [step for step, _ in drawn[name]] == [1, 2, 3, 4]
+        assert [value for _, value in drawn[name]] == pytest.approx([getattr(r, of) for r in reports])
+    for name in ("bpp", "psnr"):
+        values = [drawn[f"validation/{name}_{q + 1}"] for q in range(len(LAMBDAS))]
+        assert [point for ((point, _),) in values] == [4] * len(LAMBDAS)
+        assert [value for ((_, value),) in values] == pytest.approx(done[name])
     rgb = kodak_crop()[:64, :100]
     data = codec.encode(rgb, preset="tiny", weights=weights, device="cpu")
     assert codec.decode(data, weights=weights, device="cpu").size == (100, 64)
@@ -307,17 +350,175 @@ def test_training_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     with pytest.raises(Cut):
         train(plan, cut)
     assert not (tmp_path / "weights.safetensors").exists()
+    (tmp_path / "checkpoint.part").write_bytes(b"half a checkpoint")
     reports: list[Report] = []
     weights = train(replace(plan, resume=True), reports.append)
     first = reports[0].step
     assert 2 <= first <= 4, "from the last checkpoint, not from the start"
     assert [r.step for r in reports] == list(range(first, 7))
     assert all(math.isfinite(r.loss) for r in reports)
-    assert [e["step"] for e in events(tmp_path) if e["event"] == "start"] == [0, first - 1]
+    assert [e["step"] for e in events(tmp_path, "start")] == [0, first - 1]
+    assert [step for step, _ in curves(tmp_path)["train/loss"]] == [1, 2, 3, 4, 5, 6]
     assert weights is not None
     reports.clear()
     train(replace(plan, resume=True), reports.append)
     assert reports == [], "what is done is done"
+
+
+LONG_RUN = """
+import sys
+from pathlib import Path
+import torch
+from hpcmcodec.config import model_config
+from hpcmcodec.training.run import TrainOptions, train
+
+torch.set_num_threads(1)
+data, output = map(Path, sys.argv[1:])
+train(TrainOptions(
+    model_config(0, "tiny"), (data,), output, steps=10_000, batch=2, crop=64, device="cpu", log_every=10,
+    save_every=0, warmup=0, decay=0,
+))
+"""
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """Killed without a warning, in the middle of whatever it does, while it saves at every step."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    process = subprocess.Popen([sys.executable, "-c", LONG_RUN, str(DATA), str(tmp_path)])
+    try:
+        while not checkpoint.exists() or facts(checkpoint)["step"] < 40:
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    saved = facts(checkpoint)["step"]
+    before = events(tmp_path, "step")
+    plan = options(tmp_path, steps=saved + 10, resume=True, log_every=10_000, warmup=0.0, decay=0.0)
+    reports: list[Report] = []
+    assert train(plan, reports.append) is not None
+    (after,) = reports
+    assert after.step == facts(checkpoint)["step"] == saved + 10
+    assert after.seconds > before[-1]["seconds"]
+    # Over ten steps of two crops a loss varies by half.
+    assert after.loss < 0.5 * before[0]["loss"]
+    assert after.loss < 2 * before[3]["loss"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    def stop(report: Report) -> None:
+        if report.step == 2:
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(InterruptedRunError, match=r"interrupted at 75%: .* --resume"):
+        train(options(tmp_path), stop)
+    assert signal.getsignal(number) == handler
+    assert facts(tmp_path / "checkpoint.safetensors")["step"] == 3, "saved at the end of the step"
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_ctrl_c_at_the_command_line(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    command = [sys.executable, "-m", "hpcmcodec", "train", "--data", str(DATA), "-o", str(output)]
+    command += ["--preset", "tiny", "--batch", "1", "--crop", "64", "--seconds", "1000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (output / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1].startswith("hpcm: interrupted") and "--resume" in err
+    assert facts(output / "checkpoint.safetensors")["step"] > 0
+
+
+def test_ctrl_c_after_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit_tables", interrupt)
+    with pytest.raises(InterruptedRunError, match="--resume"):
+        train(options(tmp_path, steps=1))
+    monkeypatch.undo()
+    assert train(options(tmp_path, steps=1, resume=True)) is not None
+
+
+def test_a_new_run_goes_on_from_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raw weights, moments and totals go on, the schedule and the average begin anew."""
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    train(options(one, decay=0.0))
+    left, _ = zoo.read_weights(one / "checkpoint.safetensors")
+    assert not torch.equal(left["raw"], left["ema"])
+    taken: list[dict[str, Tensor]] = []
+
+    def record(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        taken.append(tensors)
+        write_whole(path, tensors, metadata)
+
+    monkeypatch.setattr(run, "write_whole", record)
+    reports: list[Report] = []
+    weights = train(options(two, steps=2, init=one), reports.append)
+    assert weights is not None
+    begun = taken[0]
+    assert set(begun) == set(left) and {"momentum", "running_norm", "adam.exp_avg", "adam.step"} < set(left)
+    for name, tensor in left.items():
+        assert torch.equal(begun[name], tensor if name != "ema" else left["raw"]), name
+    assert [r.step for r in reports] == [1, 2]
+    (start,) = events(two, "start")
+    assert [start[name] for name in run.COUNTS] == [0, 0, 0, 4, 8]
+    assert facts(weights) == {"step": 2, "crops": 4, "total_steps": 6, "total_crops": 12}
+    assert [step for step, _ in curves(two)["train/loss"]] == [5, 6]
+    # Cut and gone on with, the third still knows of the first two.
+    train(options(three, steps=1, init=two / "checkpoint.safetensors"))
+    weights = train(options(three, steps=2, resume=True))
+    assert weights is not None
+    assert facts(weights) == {"step": 2, "crops": 4, "total_steps": 8, "total_crops": 16}
+
+
+def test_the_rate_can_stay(tmp_path: Path) -> None:
+    reports: list[Report] = []
+    train(options(tmp_path / "stays", warmup=0.25, decay=0.0), reports.append)
+    assert [r.rate for r in reports] == [0, 1, 1, 1]
+    reports.clear()
+    train(options(tmp_path / "falls", warmup=0.0, decay=0.5), reports.append)
+    assert [r.rate for r in reports] == [1, 1, 1, 0.5]
+
+
+def test_no_run_is_overwritten(tmp_path: Path) -> None:
+    plan = options(tmp_path, steps=1)
+    train(plan)
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("checkpoint", "weights")}
+    for name, path in files.items():
+        before = path.read_bytes()
+        with pytest.raises(UsageError, match=r"holds a run.*--resume.*--force"):
+            train(plan)
+        assert path.read_bytes() == before
+        if name == "checkpoint":
+            path.unlink()
+    with pytest.raises(UsageError, match="choose one"):
+        train(replace(plan, resume=True, force=True))
+    weights = train(replace(plan, steps=2, force=True))
+    assert weights is not None
+    assert facts(weights) == {"step": 2, "crops": 4, "total_steps": 2, "total_crops": 4}
+
+
+def test_what_is_skipped_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for side in (70, 80, 40):
+        Image.fromarray(numbered(side, side, 0)).save(folder / f"{side}.png")
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (folder / name).write_bytes(b"no picture")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    notes: list[str] = []
+    train(options(tmp_path / "run", data=(folder,), steps=1), note=notes.append)
+    assert notes[:2] == ["skipped 3 unreadable pictures", "skipped 1 picture smaller than 64 x 64"]
+    assert "TensorBoard is not installed" in notes[2] and len(notes) == 3
+    (data,) = events(tmp_path / "run", "data")
+    assert data == {"event": "data", "pictures": 3, "unreadable": 3, "used": 2}
 
 
 def test_train_refuses(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
@@ -327,21 +528,74 @@ def test_train_refuses(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> N
         train(options(tmp_path, crop=100))
     with pytest.raises(UsageError, match="no checkpoint"):
         train(options(tmp_path, resume=True))
-    with pytest.raises(ImageError):
-        train(options(tmp_path, data=(tmp_path / "nothing",)))
+    with pytest.raises(UsageError, match="no checkpoint"):
+        train(options(tmp_path, init=tmp_path))
+    for where in ("data", "validation"):
+        missing = tmp_path / "nothing"
+        with pytest.raises(ImageError, match="nothing does not exist"):
+            train(options(tmp_path, **{where: (missing,) if where == "data" else missing}))
+    with pytest.raises(ImageError, match="no readable picture"):
+        train(options(tmp_path, data=(tmp_path,)))
+    with pytest.raises(ImageError, match="512 x 512"):
+        train(options(tmp_path, crop=512))
     with pytest.raises(WeightsError, match="rwkv-3-tiny"):
         train(options(tmp_path, init=tiny_weights(3)))
-    train(options(tmp_path, steps=1))
-    with pytest.raises(UsageError, match="rwkv-4-tiny, not of rwkv-2-tiny"):
-        train(options(tmp_path, steps=2, resume=True, config=TINY[2]))
+    with pytest.raises(HpcmError, match=r"too little memory .*--batch 1000000000000"):
+        train(options(tmp_path / "large", batch=10**12))
+
+
+def test_train_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    plan = options(tmp_path, steps=1)
+    train(plan)
+    other = replace(plan, steps=2, resume=True)
+    with pytest.raises(WeightsError, match="rwkv-0-tiny, not of rwkv-2-tiny"):
+        train(replace(other, config=TINY[2]))
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    state, metadata = zoo.read_weights(checkpoint)
+    elsewhere = json.dumps(facts(checkpoint) | {"layout": "another"})
+    save_file(state, checkpoint, {"facts": elsewhere})
+    with pytest.raises(WeightsError, match="another version"):
+        train(other)
+    save_file({name: t for name, t in state.items() if name != "momentum"}, checkpoint, metadata)
+    with pytest.raises(WeightsError, match="another version"):
+        train(other)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="cannot be read"):
+        train(other)
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.part").mkdir()
+    with pytest.raises(HpcmError, match=r"checkpoint\.safetensors cannot be written"):
+        train(options(tmp_path))
 
 
 def test_training_starts_from_weights(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
-    weights = train(options(tmp_path, steps=1, init=tiny_weights(4), matrix_rate=0.0, vector_rate=0.0))
-    assert weights is not None
-    before, after = (zoo.initial_weights(TINY[4], path) for path in (tiny_weights(4), weights))
-    for name, value in before.items():
-        torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-6)
+    """From int8 or from float ones; their totals go on where they are known."""
+    before = zoo.initial_weights(TINY[0], tiny_weights(0))
+    halves = tmp_path / "halves.safetensors"
+    known = {"model": TINY[0].name, "facts": json.dumps({"step": 5, "crops": 70})}
+    save_file({name: value.half() for name, value in before.items()}, halves, known)
+    for name, init, totals in (("int8", tiny_weights(0), (1, 2)), ("float", halves, (6, 72))):
+        plan = options(tmp_path / name, steps=1, init=init, matrix_rate=0.0, vector_rate=0.0)
+        weights = train(plan)
+        assert weights is not None
+        after = zoo.initial_weights(TINY[0], weights)
+        for part, value in before.items():
+            rtol, atol = (1e-5, 1e-6) if name == "int8" else (1e-2, 1e-2)
+            torch.testing.assert_close(after[part], value, rtol=rtol, atol=atol)
+        assert (facts(weights)["total_steps"], facts(weights)["total_crops"]) == totals
+    save_file({"weight": torch.zeros(1)}, halves, known)
+    with pytest.raises(WeightsError, match="does not fit"):
+        train(options(tmp_path / "misfit", init=halves))
+
+
+def test_the_command_has_the_same_defaults() -> None:
+    here = {name: p.default for name, p in inspect.signature(train_command).parameters.items()}
+    there = {name: p.default for name, p in inspect.signature(TrainOptions).parameters.items()}
+    shared = (set(here) & set(there)) - {"data", "output", "device", "exclude"}
+    assert {"matrix_rate", "vector_rate", "warmup", "decay", "ema_decay", "save_every", "force"} < shared
+    assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
 
 
 def test_training_learns() -> None:
@@ -373,3 +627,12 @@ def test_validate() -> None:
     assert sums[:, 2].tolist() == [2, 2]
     assert sums[0, 0] < sums[1, 0]
     assert sums.isfinite().all() and (sums[:, 1] > 0).all()
+
+
+def test_validate_together_or_one_by_one() -> None:
+    model = build_tiny(TINY[0])
+    crops = [kodak_crop()[:70, :64], kodak_crop("kodim04")[:70, :64], kodak_crop()[:64, :64]]
+    together, alone = validate(model, crops, (3.0,), batch=8), validate(model, crops, (3.0,), batch=1)
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=0)
+    one_by_one = sum(validate(model, [crop], (3.0,)) for crop in crops)
+    torch.testing.assert_close(together, one_by_one, rtol=1e-3, atol=0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,17 +20,31 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+RECIPE = "Recipe"
+
 
 def train(
     data: Annotated[
         list[Path], typer.Option(help="A tar or a folder of pictures; may be given several times.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoints, log and weights.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for checkpoint, log, curves and weights.")
+    ],
     phase: PhaseOption = 4,
     preset: PresetOption = "lite",
-    init: Annotated[Path | None, typer.Option(help="Weights to start from.", show_default="random")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to start from: weights, or the folder or checkpoint of a run, whose moments and"
+            " counts then go on too.",
+            show_default="random weights",
+        ),
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in OUTPUT.")
+        bool, typer.Option("--resume", help="Go on with the run that was cut in OUTPUT.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Start over in an OUTPUT that holds a run.")
     ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
@@ -42,34 +60,96 @@ def train(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A picture never to train on; may be repeated.")
     ] = None,
+    matrix_rate: Annotated[
+        float, typer.Option(min=0, rich_help_panel=RECIPE, help="Learning rate of the matrices (Muon).")
+    ] = 1e-2,
+    vector_rate: Annotated[
+        float, typer.Option(min=0, rich_help_panel=RECIPE, help="Learning rate of all else (AdamW).")
+    ] = 1e-3,
+    warmup: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, rich_help_panel=RECIPE, help="Share of the run over which the rates rise."
+        ),
+    ] = 0.02,
+    decay: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            rich_help_panel=RECIPE,
+            help="Share of the run, its last, over which the rates fall to zero; 0 keeps them.",
+        ),
+    ] = 0.7,
+    ema_decay: Annotated[
+        float,
+        typer.Option(min=0, max=1, rich_help_panel=RECIPE, help="Decay per step of the averaged weights."),
+    ] = 0.999,
+    save_every: Annotated[
+        float, typer.Option(min=0, rich_help_panel=RECIPE, help="Seconds between checkpoints.")
+    ] = 120,
 ) -> None:
     """Train a model on tars or folders of pictures, until --steps or --seconds are over."""
     config = model_config(phase, preset)
-    from ..training.run import TrainOptions
-    from ..training.run import train as run
+    with _progress() as (report, quiet):
+        from ..training.run import TrainOptions
+        from ..training.run import train as run
 
-    options = TrainOptions(
-        config=config,
-        data=tuple(data),
-        output=output,
-        init=init,
-        resume=resume,
-        steps=steps,
-        seconds=seconds,
-        batch=batch,
-        crop=crop,
-        device=device.value,
-        seed=seed,
-        validation=validation,
-        exclude=frozenset(exclude or ()),
-    )
-    weights = run(options, _report)
+        options = TrainOptions(
+            config=config,
+            data=tuple(data),
+            output=output,
+            init=init,
+            resume=resume,
+            force=force,
+            steps=steps,
+            seconds=seconds,
+            batch=batch,
+            crop=crop,
+            device=device.value,
+            seed=seed,
+            matrix_rate=matrix_rate,
+            vector_rate=vector_rate,
+            warmup=warmup,
+            decay=decay,
+            ema_decay=ema_decay,
+            save_every=save_every,
+            quiet=quiet,
+            validation=validation,
+            exclude=frozenset(exclude or ()),
+        )
+        weights = run(options, report, note)
     if weights:
         typer.echo(weights)
 
 
-def _report(state: Report) -> None:
+def _line(state: Report) -> None:
     note(
         f"{state.share:4.0%}  step {state.step}  {state.seconds:.0f} s  {state.crops_per_second:.0f} crops/s"
         f"  loss {state.loss:.4f}  {state.bpp:.4f} bpp  mse {state.mse:.2f}"
     )
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[Report], None], float]]:
+    """What shows a report, and the seconds after which the next is due: a bar on a terminal, else lines."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or os.environ.get("RANK", "0") != "0":  # one bar for all processes
+        yield _line, 30
+        return
+    facts = TextColumn("{task.fields[facts]}")
+    with Progress(BarColumn(20), TaskProgressColumn(), facts, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, facts="loading")
+
+        def show(state: Report) -> None:
+            left = timedelta(seconds=round(state.seconds * (1 - state.share) / state.share))
+            facts = (
+                f"{left} left  {state.crops_per_second:.0f} crops/s  loss {state.loss:.3f}"
+                f"  {state.bpp:.3f} bpp  mse {state.mse:.1f}"
+            )
+            bar.update(task, total=1, completed=state.share, facts=facts if state.share < 1 else "finishing")
+
+        yield show, 2

@@ -3,7 +3,7 @@
 from .attention import CrossAttentionCell
 from .conv import DWConvRB, PConvRB
 from .precision import full_precision
-from .rwkv import OmniShift, RWKVBlock, RWKVContextCell
+from .rwkv import OmniShift, RWKVBlock, RWKVContextCell, folded_once
 
 __all__ = [
     "CrossAttentionCell",
@@ -12,5 +12,6 @@ __all__ = [
     "PConvRB",
     "RWKVBlock",
     "RWKVContextCell",
+    "folded_once",
     "full_precision",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import biwkv
+from ..ops import gated_biwkv, layer_norm, residual_norm
 from .conv import depthwise
 
-__all__ = ["ChannelMix", "OmniShift", "RWKVBlock", "RWKVContextCell", "SpatialMix"]
+__all__ = ["ChannelMix", "OmniShift", "RWKVBlock", "RWKVContextCell", "SpatialMix", "folded_once"]
 
 DECAY_BOUND = 8.0
 
@@ -29,19 +32,40 @@ class OmniShift(nn.Module):
         self.point = nn.Parameter(torch.full((channels, 1, 1, 1), 0.1))
         self.small = _random(0.15, channels, 1, 3, 3)
         self.large = _random(0.1, channels, 1, 5, 5)
+        self.held: Tensor | None = None
 
     def kernel(self) -> Tensor:
         """The folded `C x 1 x 5 x 5` kernel."""
+        return self.fold() if self.held is None else self.held
+
+    def fold(self) -> Tensor:
+        """The kernel, computed from the branches."""
         identity, point, small, large = self.alpha
         middle = F.pad(identity + point * self.point, (2, 2, 2, 2))
         return middle + small * F.pad(self.small, (1, 1, 1, 1)) + large * self.large
 
-    def forward(self, x: Tensor) -> Tensor:
-        return depthwise(x, self.kernel())
+    def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
+        return depthwise(x, self.kernel() if kernel is None else kernel)
+
+
+@contextmanager
+def folded_once(module: nn.Module) -> Iterator[None]:
+    """Fold the kernel of every OmniShift in a module now, and not at each of its uses."""
+    shifts = [m for m in module.modules() if isinstance(m, OmniShift)]
+    for shift in shifts:
+        shift.held = shift.fold()
+    try:
+        yield
+    finally:
+        for shift in shifts:
+            shift.held = None
 
 
 class SpatialMix(nn.Module):
-    """Gated BiWKV over all sites, row by row: `B x H x W x C` to the same."""
+    """Gated BiWKV over all sites, row by row: `B x H x W x C` to the same.
+
+    `kernel` is the shift's, where it is already known.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,15 +75,14 @@ class SpatialMix(nn.Module):
         self.boost = _random(1.0, channels)
         self.out = nn.Linear(channels, channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        k, v, r = self.kvr(self.shift(x)).flatten(1, 2).chunk(3, -1)  # each B x T x C
+    def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
+        kvr = self.kvr(self.shift(x, kernel)).flatten(1, 2)  # B x T x 3C
         decay = self.decay.clamp(-DECAY_BOUND, DECAY_BOUND)
-        mixed = torch.sigmoid(r) * biwkv(decay, self.boost, k, v)
-        return self.out(mixed.unflatten(1, x.shape[1:3]))
+        return self.out(gated_biwkv(decay, self.boost, kvr).unflatten(1, x.shape[1:3]))
 
 
 class ChannelMix(nn.Module):
-    """Gated squared-ReLU feed-forward layer: `B x H x W x C` to the same."""
+    """Gated squared-ReLU feed-forward layer: `B x H x W x C` to the same; `kernel` as in SpatialMix."""
 
     def __init__(self, channels: int, hidden_rate: int) -> None:
         super().__init__()
@@ -68,8 +91,8 @@ class ChannelMix(nn.Module):
         self.kr = nn.Linear(channels, self.hidden + channels, bias=False)
         self.value = nn.Linear(self.hidden, channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        k, r = self.kr(self.shift(x)).tensor_split((self.hidden,), -1)
+    def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
+        k, r = self.kr(self.shift(x, kernel)).tensor_split((self.hidden,), -1)
         return torch.sigmoid(r) * self.value(F.relu(k).square())
 
 
@@ -87,14 +110,17 @@ class RWKVBlock(nn.Module):
         self.gamma2 = nn.Parameter(torch.full((channels,), 0.3))
 
     def forward(self, x: Tensor) -> Tensor:
+        kernels = self.spatial.shift.kernel(), self.channel.shift.kernel()
         if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(self.mix, x, use_reentrant=False)
-        return self.mix(x)
+            return checkpoint(self.mix, x, *kernels, use_reentrant=False)
+        return self.mix(x, *kernels)
 
-    def mix(self, x: Tensor) -> Tensor:
-        # Under autocast LayerNorm and gamma give float32; the residual stream keeps x's type.
-        x = x + (self.gamma1 * self.spatial(self.norm1(x).to(x.dtype))).to(x.dtype)
-        return x + (self.gamma2 * self.channel(self.norm2(x).to(x.dtype))).to(x.dtype)
+    def mix(self, x: Tensor, shift1: Tensor, shift2: Tensor) -> Tensor:
+        """The block, given the kernels of its two shifts."""
+        norm1, norm2 = self.norm1, self.norm2
+        spatial = self.spatial(layer_norm(x, norm1.weight, norm1.bias), shift1)
+        x, normed = residual_norm(x, spatial, self.gamma1, norm2.weight, norm2.bias)
+        return x + (self.gamma2 * self.channel(normed, shift2)).to(x.dtype)
 
 
 class RWKVContextCell(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig, Part
-from ..layers import CrossAttentionCell, DWConvRB, RWKVBlock, RWKVContextCell, full_precision
+from ..layers import CrossAttentionCell, DWConvRB, RWKVBlock, RWKVContextCell, folded_once, full_precision
 from .schedule import LEVELS, STEPS, Step, pyramid, refine
 
 __all__ = ["Coder", "ContextModel", "SpatialPrior", "State"]
@@ -101,12 +101,13 @@ class ContextModel(nn.Module):
             y_hat, `B x H x W x M`.
         """
         state = self.start(hyper)
-        for step in STEPS:
-            if step.level > state.level:
-                state = self.ascend(state)
-            params = self.predict(state, step, quant_step)
-            scales, means = (step.gather(p) for p in params.chunk(2, -1))
-            state = self.commit(state, step, params, coder.code(step, scales, means))
+        with folded_once(self):
+            for step in STEPS:
+                if step.level > state.level:
+                    state = self.ascend(state)
+                params = self.predict(state, step, quant_step)
+                scales, means = step.gather(params.unflatten(-1, (2, self.latent))).unbind(-2)
+                state = self.commit(state, step, params, coder.code(step, scales, means))
         return state.y_hat
 
     def start(self, hyper: Tensor) -> State:

@@ -45,12 +45,12 @@ class Step:
         return _sites(self.number, height, width, torch.device(device))
 
     def gather(self, x: Tensor) -> Tensor:
-        """What this step codes of `B x H x W x C`: `B x H x W x C/groups`."""
+        """What this step codes of `B x H x W x ... x C`: `B x H x W x ... x C/groups`."""
         return _Gather.apply(x, self.sites(x.shape[1], x.shape[2], x.device), self.groups)
 
     def scatter(self, x: Tensor, values: Tensor) -> Tensor:
         """x, `B x H x W x C`, with `values`, `B x H x W x C/groups`, at the sites that this step codes."""
-        coded = _coded(self.sites(x.shape[1], x.shape[2], x.device), self.groups)
+        coded = _coded(_beside(self.sites(x.shape[1], x.shape[2], x.device), x), self.groups)
         return torch.where(coded, values.unsqueeze(3), _grouped(x, self.groups)).flatten(-2)
 
 
@@ -104,8 +104,13 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
 
 
 def _coded(group: Tensor, groups: int) -> Tensor:
-    """Which group a site codes, as a mask `H x W x groups x 1`."""
-    return group[..., None, None] == torch.arange(groups, device=group.device)[:, None]
+    """Which group a site codes, as a mask `H x W x ... x groups x 1` for group `H x W x ... x 1 x 1`."""
+    return group == torch.arange(groups, device=group.device)[:, None]
+
+
+def _beside(group: Tensor, x: Tensor) -> Tensor:
+    """group, `H x W`, with as many dimensions after these as x, `B x H x W x ...`, has, and one more."""
+    return group.view(*group.shape, *(1 for _ in x.shape[2:]))
 
 
 class _Gather(torch.autograd.Function):
@@ -113,14 +118,15 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, group: Tensor, groups: int) -> Tensor:  # type: ignore[no-untyped-def]
+        group = _beside(group, x)
         ctx.save_for_backward(group)
         ctx.groups = groups
-        return torch.take_along_dim(_grouped(x, groups), group[None, :, :, None, None], 3).squeeze(3)
+        return torch.take_along_dim(_grouped(x, groups), group[None], -2).squeeze(-2)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (group,) = ctx.saved_tensors
-        return torch.where(_coded(group, ctx.groups), grad.unsqueeze(3), 0).flatten(-2), None, None
+        return torch.where(_coded(group, ctx.groups), grad.unsqueeze(-2), 0).flatten(-2), None, None
 
 
 def coarsen(x: Tensor, level: int) -> Tensor:

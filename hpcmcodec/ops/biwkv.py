@@ -1,4 +1,4 @@
-"""BiWKV, the bidirectional linear attention of the RWKV blocks.
+"""Gated BiWKV, the bidirectional linear attention of the RWKV blocks: sigmoid(r_t) y_t with
 
     y_t = ( sum_{i != t} exp(-(|t-i|-1) w/T + k_i) v_i + exp(u/T + k_t) v_t )
         / ( sum_{i != t} exp(-(|t-i|-1) w/T + k_i)     + exp(u/T + k_t)     )
@@ -6,7 +6,8 @@
 (LALIC, CVPR 2025, arXiv 2502.05741, after Vision-RWKV, arXiv 2403.02308.) Because w is divided by the
 number of tokens T, exp(i w/T) stays within exp(|w|), so the sums over i < t and i > t are plain prefix
 sums of exp(k_i +- i w/T) v_i: no sequential scan. Numerator and denominator share the factor
-exp(w/T - max k), which is left out.
+exp(w/T - max k), which is left out. k, v and r come as the one tensor that a projection gives, so that
+nothing has to be copied apart.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["biwkv", "biwkv_reference"]
+__all__ = ["biwkv_reference", "gated_biwkv", "gated_biwkv_reference"]
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -112,16 +113,42 @@ def biwkv_backward_reference(
     )
 
 
-_library = torch.library.Library("hpcm", "DEF")
-_library.define("biwkv(Tensor w, Tensor u, Tensor k, Tensor v) -> Tensor")
+def gated_biwkv_reference(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
+    """sigmoid(r) * BiWKV in plain torch; see `gated_biwkv`."""
+    k, v, r = kvr.chunk(3, -1)
+    return biwkv_reference(w, u, k, v).mul_(r.sigmoid())
+
+
+def gated_biwkv_backward_reference(
+    w: Tensor, u: Tensor, kvr: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `gated_biwkv_reference` for w, u, kvr."""
+    k, v, r = kvr.chunk(3, -1)
+    gate = r.sigmoid()
+    grad_w, grad_u, grad_k, grad_v = biwkv_backward_reference(w, u, k, v, grad * gate)
+    grad_r = grad * biwkv_reference(w, u, k, v) * gate * (1 - gate)
+    return grad_w, grad_u, torch.cat((grad_k, grad_v, grad_r), -1)
+
+
+_library = torch.library.Library("hpcm", "FRAGMENT")
+_library.define("gated_biwkv(Tensor w, Tensor u, Tensor kvr) -> Tensor")
 _library.define(
-    "biwkv_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor)"
+    "gated_biwkv_backward(Tensor w, Tensor u, Tensor kvr, Tensor grad) -> (Tensor, Tensor, Tensor)"
 )
 
 
-def biwkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """BiWKV by the implementation for the device; see `biwkv_reference` for formula and shapes."""
-    return torch.ops.hpcm.biwkv(w, u, k, v)
+def gated_biwkv(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
+    """sigmoid(r) * BiWKV(w, u, k, v) by the implementation for the device.
+
+    Args:
+        w: decay per channel, `C`, |w| at most 8.
+        u: boost of a token's own value per channel, `C`.
+        kvr: keys, values and gates side by side, `B x T x 3C`.
+
+    Returns:
+        `B x T x C`, of kvr's type.
+    """
+    return torch.ops.hpcm.gated_biwkv(w, u, kvr)
 
 
 def _triton(name: str) -> Callable[..., Any]:
@@ -135,24 +162,21 @@ def _triton(name: str) -> Callable[..., Any]:
     return kernel
 
 
-_library.impl("biwkv", biwkv_reference, "CompositeExplicitAutograd")
-_library.impl("biwkv_backward", biwkv_backward_reference, "CompositeExplicitAutograd")
-_library.impl("biwkv", _triton("forward"), "CUDA")
-_library.impl("biwkv_backward", _triton("backward"), "CUDA")
+_library.impl("gated_biwkv", gated_biwkv_reference, "CompositeExplicitAutograd")
+_library.impl("gated_biwkv_backward", gated_biwkv_backward_reference, "CompositeExplicitAutograd")
+_library.impl("gated_biwkv", _triton("forward"), "CUDA")
+_library.impl("gated_biwkv_backward", _triton("backward"), "CUDA")
 
 
-def _contiguous_like(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors)
+@torch.library.register_fake("hpcm::gated_biwkv")
+def _(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
+    batch, tokens, channels = kvr.shape
+    return kvr.new_empty(batch, tokens, channels // 3)
 
 
-@torch.library.register_fake("hpcm::biwkv")
-def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return _contiguous_like(k)[0]
-
-
-@torch.library.register_fake("hpcm::biwkv_backward")
-def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-    return _contiguous_like(w, u, k, v)
+@torch.library.register_fake("hpcm::gated_biwkv_backward")
+def _(w: Tensor, u: Tensor, kvr: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (w, u, kvr))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -160,7 +184,7 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-    return torch.ops.hpcm.biwkv_backward(*ctx.saved_tensors, grad)
+    return torch.ops.hpcm.gated_biwkv_backward(*ctx.saved_tensors, grad)
 
 
-torch.library.register_autograd("hpcm::biwkv", _backward, setup_context=_setup_context)
+torch.library.register_autograd("hpcm::gated_biwkv", _backward, setup_context=_setup_context)

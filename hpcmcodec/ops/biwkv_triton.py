@@ -1,4 +1,4 @@
-"""BiWKV for NVIDIA GPUs: forward and backward each in one Triton kernel, nothing kept in between.
+"""Gated BiWKV for NVIDIA GPUs: forward and backward in one Triton kernel each, nothing kept in between.
 
 A program owns one picture and a block of channels. Its T tokens form CHUNKS runs of equal length; the
 kernel walks along all runs at once (a tile CHUNKS x BLOCK), so that only the totals of the runs need a
@@ -19,26 +19,33 @@ __all__ = ["backward", "forward"]
 
 @triton.jit
 def _maximum(
-    k_ptr, base, first, channel, here, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr
+    kvr_ptr, base, first, channel, here, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr
 ):
     top = tl.full([CHUNKS, BLOCK], -float("inf"), tl.float32)
     for j in range(length):
-        at = base + (first + j) * channels + channel
+        at = 3 * (base + (first + j) * channels) + channel
         inside = (first + j < tokens) & here
-        top = tl.maximum(top, tl.load(k_ptr + at, mask=inside, other=-float("inf")).to(tl.float32))
+        top = tl.maximum(top, tl.load(kvr_ptr + at, mask=inside, other=-float("inf")).to(tl.float32))
     return tl.max(top, 0)[None, :]
 
 
 @triton.jit
-def _token(k_ptr, v_ptr, at, inside, top):
+def _token(kvr_ptr, at, channels, inside, top):
     """exp(k - max k) and v of one token of every run; zero beyond the last token."""
-    weight = tl.exp(tl.load(k_ptr + at, mask=inside, other=0.0).to(tl.float32) - top)
-    return tl.where(inside, weight, 0.0), tl.load(v_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    weight = tl.exp(tl.load(kvr_ptr + at, mask=inside, other=0.0).to(tl.float32) - top)
+    v = tl.load(kvr_ptr + at + channels, mask=inside, other=0.0).to(tl.float32)
+    return tl.where(inside, weight, 0.0), v
+
+
+@triton.jit
+def _gate(kvr_ptr, at, channels, inside):
+    """sigmoid(r) of one token of every run."""
+    return tl.sigmoid(tl.load(kvr_ptr + at + 2 * channels, mask=inside, other=0.0).to(tl.float32))
 
 
 @triton.jit
 def _forward(
-    w_ptr, u_ptr, k_ptr, v_ptr, y_ptr, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr
+    w_ptr, u_ptr, kvr_ptr, y_ptr, tokens, channels, length, CHUNKS: tl.constexpr, BLOCK: tl.constexpr
 ):
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
     here = channel < channels
@@ -46,7 +53,7 @@ def _forward(
     first = tl.arange(0, CHUNKS)[:, None] * length
     w = tl.load(w_ptr + channel, mask=here, other=0.0).to(tl.float32) / tokens
     u = tl.load(u_ptr + channel, mask=here, other=0.0).to(tl.float32) / tokens
-    top = _maximum(k_ptr, base, first, channel, here, tokens, channels, length, CHUNKS, BLOCK)
+    top = _maximum(kvr_ptr, base, first, channel, here, tokens, channels, length, CHUNKS, BLOCK)
     own, step_up, step_down = tl.exp(u - w), tl.exp(w), tl.exp(-w)
     start_up, start_down = tl.exp(first * w), tl.exp(-first * w)
 
@@ -56,9 +63,9 @@ def _forward(
     down_1 = tl.zeros([CHUNKS, BLOCK], tl.float32)
     up, down = start_up, start_down
     for j in range(length):
-        at = base + (first + j) * channels + channel
+        at = 3 * (base + (first + j) * channels) + channel
         inside = (first + j < tokens) & here
-        weight, v = _token(k_ptr, v_ptr, at, inside, top)
+        weight, v = _token(kvr_ptr, at, channels, inside, top)
         up_v += weight * up * v
         up_1 += weight * up
         down_v += weight * down * v
@@ -72,14 +79,16 @@ def _forward(
 
     up, down = start_up, start_down
     for j in range(length):
-        at = base + (first + j) * channels + channel
+        at = 3 * (base + (first + j) * channels) + channel
         inside = (first + j < tokens) & here
-        weight, v = _token(k_ptr, v_ptr, at, inside, top)
+        weight, v = _token(kvr_ptr, at, channels, inside, top)
         after_v -= weight * down * v
         after_1 -= weight * down
         numerator = before_v * down + after_v * up + own * weight * v
         denominator = before_1 * down + after_1 * up + own * weight
-        tl.store(y_ptr + at, (numerator / denominator).to(y_ptr.dtype.element_ty), mask=inside)
+        y = numerator / denominator * _gate(kvr_ptr, at, channels, inside)
+        to = base + (first + j) * channels + channel
+        tl.store(y_ptr + to, y.to(y_ptr.dtype.element_ty), mask=inside)
         before_v += weight * up * v
         before_1 += weight * up
         up *= step_up
@@ -88,7 +97,7 @@ def _forward(
 
 @triton.jit
 def _backward(
-    w_ptr, u_ptr, k_ptr, v_ptr, g_ptr, gw_ptr, gu_ptr, gk_ptr, gv_ptr, tokens, channels, length,
+    w_ptr, u_ptr, kvr_ptr, g_ptr, gw_ptr, gu_ptr, gkvr_ptr, tokens, channels, length,
     CHUNKS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
@@ -98,7 +107,7 @@ def _backward(
     scale = 1.0 / tokens
     w = tl.load(w_ptr + channel, mask=here, other=0.0).to(tl.float32) / tokens
     u = tl.load(u_ptr + channel, mask=here, other=0.0).to(tl.float32) / tokens
-    top = _maximum(k_ptr, base, first, channel, here, tokens, channels, length, CHUNKS, BLOCK)
+    top = _maximum(kvr_ptr, base, first, channel, here, tokens, channels, length, CHUNKS, BLOCK)
     own, step_up, step_down = tl.exp(u - w), tl.exp(w), tl.exp(-w)
     start_up, start_down = tl.exp(first * w), tl.exp(-first * w)
     zero = tl.zeros([CHUNKS, BLOCK], tl.float32)
@@ -108,10 +117,10 @@ def _backward(
     down_v, down_1, down_pv, down_p1 = zero, zero, zero, zero
     up, down = start_up, start_down
     for j in range(length):
-        at = base + (first + j) * channels + channel
+        at = 3 * (base + (first + j) * channels) + channel
         inside = (first + j < tokens) & here
         position = (first + j) * scale
-        weight, v = _token(k_ptr, v_ptr, at, inside, top)
+        weight, v = _token(kvr_ptr, at, channels, inside, top)
         rising = weight * up
         falling = weight * down
         up_v += rising * v
@@ -139,11 +148,12 @@ def _backward(
     run_v, run_1, rest_v, rest_1 = before_v, before_1, after_v, after_1
     up, down = start_up, start_down
     for j in range(length):
-        at = base + (first + j) * channels + channel
+        at = 3 * (base + (first + j) * channels) + channel
         inside = (first + j < tokens) & here
         position = (first + j) * scale
-        weight, v = _token(k_ptr, v_ptr, at, inside, top)
-        g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        weight, v = _token(kvr_ptr, at, channels, inside, top)
+        g = tl.load(g_ptr + base + (first + j) * channels + channel, mask=inside, other=0.0).to(tl.float32)
+        g *= _gate(kvr_ptr, at, channels, inside)
         rising = weight * up
         falling = weight * down
         rest_v -= falling * v
@@ -181,22 +191,26 @@ def _backward(
     earlier_d = tl.cumsum(rise_d, 0) - rise_d
     up, down = start_up, start_down
     for j in range(length):
-        at = base + (first + j) * channels + channel
+        at = 3 * (base + (first + j) * channels) + channel
         inside = (first + j < tokens) & here
-        weight, v = _token(k_ptr, v_ptr, at, inside, top)
-        g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        weight, v = _token(kvr_ptr, at, channels, inside, top)
+        g = tl.load(g_ptr + base + (first + j) * channels + channel, mask=inside, other=0.0).to(tl.float32)
+        gate = _gate(kvr_ptr, at, channels, inside)
         after_v -= weight * down * v
         after_1 -= weight * down
         numerator = before_v * down + after_v * up + own * weight * v
         denominator = tl.where(inside, before_1 * down + after_1 * up + own * weight, 1.0)
-        dn = g / denominator
-        dd = -dn * numerator / denominator
+        y = numerator / denominator
+        dn = g * gate / denominator
+        dd = -dn * y
         later_n -= dn * down
         later_d -= dd * down
         grad_v = weight * (up * later_n + down * earlier_n + own * dn)
         grad_k = v * grad_v + weight * (up * later_d + down * earlier_d + own * dd)
-        tl.store(gk_ptr + at, grad_k.to(gk_ptr.dtype.element_ty), mask=inside)
-        tl.store(gv_ptr + at, grad_v.to(gv_ptr.dtype.element_ty), mask=inside)
+        grad_r = g * y * gate * (1 - gate)
+        tl.store(gkvr_ptr + at, grad_k.to(gkvr_ptr.dtype.element_ty), mask=inside)
+        tl.store(gkvr_ptr + at + channels, grad_v.to(gkvr_ptr.dtype.element_ty), mask=inside)
+        tl.store(gkvr_ptr + at + 2 * channels, grad_r.to(gkvr_ptr.dtype.element_ty), mask=inside)
         earlier_n += dn * up
         earlier_d += dd * up
         before_v += weight * up * v
@@ -213,30 +227,28 @@ def _launch(tokens: int, channels: int, batch: int) -> tuple[tuple[int, int], di
     return grid, {"length": triton.cdiv(tokens, chunks), "CHUNKS": chunks, "BLOCK": block, "num_warps": warps}
 
 
-def forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """BiWKV of `B x T x C` keys and values on the GPU; see `biwkv_reference`."""
-    k, v = k.contiguous(), v.contiguous()
-    batch, tokens, channels = k.shape
-    y = torch.empty_like(k)
+def forward(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
+    """sigmoid(r) * BiWKV of `B x T x 3C` keys, values and gates on the GPU; see `gated_biwkv`."""
+    kvr = kvr.contiguous()
+    batch, tokens, channels = kvr.shape[0], kvr.shape[1], kvr.shape[2] // 3
+    y = torch.empty(batch, tokens, channels, device=kvr.device, dtype=kvr.dtype)
     grid, launch = _launch(tokens, channels, batch)
-    with torch.cuda.device_of(k):
-        _forward[grid](w.contiguous(), u.contiguous(), k, v, y, tokens, channels, **launch)
+    with torch.cuda.device_of(kvr):
+        _forward[grid](w.contiguous(), u.contiguous(), kvr, y, tokens, channels, **launch)
     return y
 
 
-def backward(
-    w: Tensor, u: Tensor, k: Tensor, v: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of `forward` for w, u, k, v."""
-    k, v, grad = k.contiguous(), v.contiguous(), grad.contiguous()
-    batch, tokens, channels = k.shape
-    grad_k, grad_v = torch.empty_like(k), torch.empty_like(v)
-    partial_w = torch.empty(batch, channels, device=k.device, dtype=torch.float32)
-    partial_u = torch.empty_like(partial_w)
+def backward(w: Tensor, u: Tensor, kvr: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `forward` for w, u, kvr."""
+    kvr, grad = kvr.contiguous(), grad.contiguous()
+    batch, tokens, channels = grad.shape
+    grad_kvr = torch.empty_like(kvr)
+    partial = torch.empty(2, batch, channels, device=kvr.device, dtype=torch.float32)
     grid, launch = _launch(tokens, channels, batch)
-    with torch.cuda.device_of(k):
+    with torch.cuda.device_of(kvr):
         _backward[grid](
-            w.contiguous(), u.contiguous(), k, v, grad, partial_w, partial_u, grad_k, grad_v,
+            w.contiguous(), u.contiguous(), kvr, grad, partial[0], partial[1], grad_kvr,
             tokens, channels, **launch,
         )  # fmt: skip
-    return partial_w.sum(0).to(w.dtype), partial_u.sum(0).to(u.dtype), grad_k, grad_v
+    grad_w, grad_u = partial.sum(1)
+    return grad_w.to(w.dtype, copy=True), grad_u.to(u.dtype, copy=True), grad_kvr

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import QUALITIES
 from ..entropy.tables import CdfTables, fitted_tables
+from ..errors import HpcmError
 from ..models import HPCM, OmniShift
 from ..zoo import STEP, TABLES
 
@@ -100,7 +103,16 @@ def export(model: HPCM, path: Path, facts: dict[str, object], tables: CdfTables 
 
 
 def write_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file beside its place and move it there, so that no half of one is ever seen."""
+    """Write a safetensors file beside its place and move it there, so that no half of one is ever seen.
+
+    Raises:
+        HpcmError: it cannot be written; what was there before still is.
+    """
     part = path.with_suffix(".part")
-    save_file(tensors, part, metadata=metadata)
-    part.replace(path)
+    try:
+        save_file(tensors, part, metadata=metadata)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut could leave the new name without its bytes
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise HpcmError(f"{path} cannot be written: {error}") from error

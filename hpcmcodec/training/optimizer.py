@@ -21,6 +21,13 @@ NEWTON_SCHULZ = (
 )
 SMALLEST_MATRIX_SIDE = 32
 
+# Every parameter starts at a multiple of so many values: matrix products want aligned operands.
+ALIGNMENT = 64
+
+
+def _aligned(count: int) -> int:
+    return -(-count // ALIGNMENT) * ALIGNMENT
+
 
 def orthogonalise(x: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: `n x rows x columns` to the same."""
@@ -30,7 +37,8 @@ def orthogonalise(x: Tensor) -> Tensor:
     x = x.mT if tall else x
     for a, b, c in NEWTON_SCHULZ:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return (x.mT if tall else x).float()
 
 
@@ -45,7 +53,7 @@ class FlatParameters:
         parameters.sort(key=lambda item: not self._is_matrix(*item))
         device = parameters[0][1].device
         self.names = [name for name, _ in parameters]
-        self.data = torch.empty(sum(p.numel() for _, p in parameters), device=device)
+        self.data = torch.zeros(sum(_aligned(p.numel()) for _, p in parameters), device=device)
         self.grad = torch.zeros_like(self.data)
         self.shapes: dict[tuple[int, int], list[int]] = {}
         self.matrices = first = 0
@@ -56,8 +64,8 @@ class FlatParameters:
             if self._is_matrix(name, parameter):
                 rows = parameter.shape[0]
                 self.shapes.setdefault((rows, parameter.numel() // rows), []).append(first)
-                self.matrices = first + parameter.numel()
-            first += parameter.numel()
+                self.matrices = first + _aligned(parameter.numel())
+            first += _aligned(parameter.numel())
 
     @staticmethod
     def _is_matrix(name: str, p: Tensor) -> bool:

@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..errors import HpcmError, UsageError
+from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError, WeightsError
 from ..models import HPCM
-from ..zoo import initial_weights
+from ..zoo import initial_weights, read_weights
 from .data import CropSource, read_pictures
 from .export import export, fit_tables, write_whole
 from .loss import draw_quality, rate_distortion
 from .optimizer import FlatParameters, Optimizer
 from .validate import validate
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 __all__ = ["Report", "TrainOptions", "train"]
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
+BOARD = "tensorboard"
 TABLE_BATCHES = 8
+
+# What is counted, first of this run, which the schedule follows, then of all runs it goes on from.
+COUNTS = ("step", "crops", "seconds", "total_steps", "total_crops")
+
+# TensorBoard's curves, and what they show of a report.
+CURVES = {
+    "train/loss": "loss",
+    "train/bpp": "bpp",
+    "train/mse": "mse",
+    "train/gradient_norm": "norm",
+    "train/learning_rate_share": "rate",
+    "train/crops_per_second": "crops_per_second",
+}
 
 
 @dataclass(frozen=True)
@@ -40,12 +60,16 @@ class TrainOptions:
     """What to train, on what, for how long.
 
     config: the model.
-    data: folders or tars of pictures. output: folder for checkpoint, log and weights.
-    init: weights to start from. resume: go on from the checkpoint in `output`.
+    data: folders or tars of pictures. output: folder for checkpoint, log, curves and weights.
+    init: what a new run starts from: weights, int8 or float; or the checkpoint of another run, or that
+        run's `output`, whose raw weights, moments and totals then go on.
+    resume: go on with the run that was cut in `output`, where its schedule stood; `init` is not read.
+    force: start over in an `output` that holds a run.
     steps, seconds: when to stop, whichever comes first; at least one is needed.
     batch: crops per step and process. crop: their side, a multiple of 64.
     matrix_rate, vector_rate: learning rates of Muon and AdamW. They rise over the first `warmup` of the
-        run and fall to zero over the last `decay`.
+        run and fall to zero over the last `decay`; 0 keeps them to the end.
+    ema_decay: of the averaged weights, which are the ones exported.
     save_every: seconds between checkpoints. log_every, quiet: steps, and at most seconds, between reports.
     validation: tar or folder of pictures to measure at the end. exclude: file stems never trained on.
     accelerate: on a GPU, compile the blocks and capture the step as graphs.
@@ -56,6 +80,7 @@ class TrainOptions:
     output: Path
     init: Path | None = None
     resume: bool = False
+    force: bool = False
     steps: int | None = None
     seconds: float | None = None
     batch: int = 16
@@ -77,7 +102,8 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Report:
-    """Where a run stands: share done, step, seconds, crops per second, and means since the last report."""
+    """Where a run stands: share done, step, seconds, crops per second, means since the last report of the
+    loss, bpp, mse and the gradient's norm, and the share of the full learning rates."""
 
     share: float
     step: int
@@ -87,6 +113,7 @@ class Report:
     bpp: float
     mse: float
     norm: float
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -121,13 +148,21 @@ class _Process:
             dist.all_reduce(x)
             x /= self.world
 
-    def agree(self, value: float) -> float:
-        """The first process's value, on every process."""
+    def total(self, values: list[int]) -> list[int]:
+        """Sums over the processes."""
         if self.world == 1:
-            return value
-        shared = torch.tensor(value, device=self.device, dtype=torch.float64)
-        dist.broadcast(shared, 0)
-        return float(shared)
+            return values
+        shared = torch.tensor(values, device=self.device)
+        dist.all_reduce(shared)
+        return shared.tolist()
+
+    def agree(self, share: float, stop: bool) -> tuple[float, bool]:
+        """The first process's share, and whether any process wants to stop."""
+        if self.world == 1:
+            return share, stop
+        shared = torch.tensor([share if self.first else 0, stop], device=self.device, dtype=torch.float64)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return float(shared[0]), bool(shared[1])
 
 
 class _Step:
@@ -186,87 +221,219 @@ def _rate_factor(share: float, warmup: float, decay: float) -> float:
     return max(0.0, min(1.0, share / warmup if warmup else 1.0, (1 - share) / decay if decay else 1.0))
 
 
-def _restore(path: Path, optimizer: Optimizer, config: ModelConfig) -> dict[str, float]:
-    if not path.is_file():
-        raise UsageError(f"there is no checkpoint to resume in {path.parent}")
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads(file.metadata()["facts"])
-        if facts["model"] != config.name:
-            raise UsageError(f"the checkpoint in {path.parent} is of {facts['model']}, not of {config.name}")
-        optimizer.load({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    return facts
+@dataclass(frozen=True)
+class _Beginning:
+    """What a run begins with: counts, and named weights or a checkpoint's state of the optimiser, if any."""
+
+    path: Path | None
+    facts: dict[str, float]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)
+    layout: str | None = None
+
+    @classmethod
+    def read(cls, options: TrainOptions) -> _Beginning:
+        path = options.output if options.resume else options.init
+        if path is None:
+            return cls(None, dict.fromkeys(COUNTS, 0))
+        if path.is_dir() or options.resume:
+            path = path / CHECKPOINT
+            if not path.is_file():
+                raise UsageError(f"there is no checkpoint to go on from in {path.parent}")
+        stored, metadata = read_weights(path)
+        known = json.loads(metadata.get("facts", "{}"))
+        steps, crops = known.get("step", 0), known.get("crops", 0)
+        totals = known.get("total_steps", steps), known.get("total_crops", crops)
+        new = dict(zip(COUNTS, (0, 0, 0.0, *totals), strict=True))
+        if "raw" not in stored:
+            return cls(path, new, initial_weights(options.config, path))
+        if known.get("model") != options.config.name:
+            raise WeightsError(f"{path} is of {known.get('model')}, not of {options.config.name}")
+        if options.resume:
+            facts = new | {name: known[name] for name in COUNTS if name in known}
+            return cls(path, facts, state=stored, layout=known.get("layout"))
+        # The old average is of a schedule that is over.
+        return cls(path, new, state=stored | {"ema": stored["raw"]}, layout=known.get("layout"))
+
+    def fill(self, model: HPCM) -> None:
+        """Put the named weights into the model."""
+        if self.weights:
+            try:
+                model.load_state_dict(self.weights)
+            except RuntimeError as error:
+                raise WeightsError(f"{self.path} does not fit {model.config.name}") from error
+
+    def restore(self, step: _Step) -> None:
+        """Put the state into the optimiser, and with it the raw weights into the model."""
+        if self.state:
+            try:
+                if self.layout not in (None, _layout(step)):
+                    raise KeyError(self.layout)
+                step.optimizer.load(self.state)
+            except (KeyError, RuntimeError) as error:
+                raise WeightsError(
+                    f"{self.path} is of another version of this model: start from weights with --init"
+                ) from error
 
 
-def train(options: TrainOptions, report: Callable[[Report], None] | None = None) -> Path | None:
+def _layout(step: _Step) -> str:
+    """A digest of which weight lies where in the flat buffers, which a checkpoint shares with its reader."""
+    places = [(name, p.storage_offset(), list(p.shape)) for name, p in step.model.named_parameters()]
+    return hashlib.blake2b(json.dumps(places).encode(), digest_size=8).hexdigest()
+
+
+def train(
+    options: TrainOptions,
+    report: Callable[[Report], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Path | None:
     """Train, save, validate and export; under torchrun, with as many processes as it starts.
+
+    On SIGINT and SIGTERM it saves a checkpoint before it ends.
+
+    Args:
+        report: called now and then with where the run stands, in the first process.
+        note: called with each line for a person, in the first process.
 
     Returns:
         The exported weights file (None on processes but the first).
 
     Raises:
-        UsageError: neither steps nor seconds, a crop that is no multiple of 64, nothing to resume.
+        UsageError: options that are out of range or contradict each other, an output that holds a run,
+            nothing to resume.
         ImageError: no usable pictures.
-        WeightsError: `init` does not fit the model.
-        HpcmError: the device has too little memory.
+        WeightsError: `init` or the checkpoint does not fit the model.
+        InterruptedRunError: a signal ended it; `resume` goes on.
+        HpcmError: too little memory, or no room to write.
     """
-    if not options.steps and not options.seconds:
-        raise UsageError("say how long to train: --steps or --seconds")
-    if options.crop % 64:
-        raise UsageError(f"--crop must be a multiple of 64, not {options.crop}")
+    _check(options)
     try:
-        return _train(options, report)
+        return _train(options, report, note)
     except torch.cuda.OutOfMemoryError as error:
-        raise HpcmError(f"too little GPU memory for --batch {options.batch}: try a smaller one") from error
+        raise _too_little("GPU memory", options) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "you tried to allocate" not in str(error):
+            raise
+        raise _too_little("memory", options) from error
+    except KeyboardInterrupt:
+        if (options.output / CHECKPOINT).is_file():
+            raise InterruptedRunError("interrupted: the same command with --resume goes on") from None
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _train(options: TrainOptions, report: Callable[[Report], None] | None) -> Path | None:
+def _check(options: TrainOptions) -> None:
+    if not options.steps and not options.seconds:
+        raise UsageError("say how long to train: --steps or --seconds")
+    if options.crop % 64:
+        raise UsageError(f"--crop must be a multiple of 64, not {options.crop}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here: choose cpu or auto")
+    if options.resume and options.force:
+        raise UsageError("--resume goes on and --force starts over: choose one")
+    for path in (*options.data, options.validation):
+        if path and not path.exists():
+            raise ImageError(f"{path} does not exist")
+    taken = any((options.output / name).exists() for name in (CHECKPOINT, WEIGHTS))
+    if taken and not options.resume and not options.force:
+        raise UsageError(
+            f"{options.output} holds a run: go on with --resume, start over with --force, or name another"
+            " folder with -o"
+        )
+
+
+def _too_little(memory: str, options: TrainOptions) -> HpcmError:
+    return HpcmError(f"too little {memory} for the pictures and --batch {options.batch}: try less of either")
+
+
+def _train(
+    options: TrainOptions, report: Callable[[Report], None] | None, note: Callable[[str], None] | None
+) -> Path | None:
     process = _Process.start(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
-    log = _Log(options.output / LOG, process.first)
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read, options, process, log)
-        torch.manual_seed(options.seed)
-        model = HPCM(options.config)
-        if options.init:
-            model.load_state_dict(initial_weights(options.config, options.init))
-        model.to(process.device).to(memory_format=torch.channels_last).train()
-        step = _Step(model, FlatParameters(model.named_parameters()), options)
-        accelerated = process.device.type == "cuda" and options.accelerate
-        if accelerated:
-            step.compile(options.crop)
-        step.source = reading.result()
-    if accelerated:
-        step.capture()
-    facts: dict[str, float] = {"step": 0, "crops": 0, "seconds": 0.0}
-    if options.resume:
-        facts.update(_restore(options.output / CHECKPOINT, step.optimizer, options.config))
-    torch.manual_seed(options.seed + 1000 * process.rank + int(facts["step"]))
-    log.write(event="start", **facts)
+    with closing(_Log(options.output, process.first, note)) as log:
+        step, facts = _prepare(options, process, log)
+        log.open_board(int(facts["total_steps"]))
+        log.write(event="start", **facts)
 
-    facts = _loop(options, process, step, facts, log, report)
+        facts = _loop(options, process, step, facts, log, report)
 
-    step.flat.data.copy_(step.optimizer.ema)
-    weights = options.output / WEIGHTS
-    if process.first:
-        with torch.compiler.set_stance("force_eager"):
-            tables = fit_tables(
-                model.eval(), (step.source.batch(options.batch) for _ in range(TABLE_BATCHES))
-            )
-        export(model, weights, {"step": int(facts["step"]), "crops": int(facts["crops"])}, tables)
-    log.write(event="done", **facts, **_validate(options, process, model))
+        # The checkpoint keeps the raw weights, for a next run to go on from.
+        step.flat.data.copy_(step.optimizer.ema)
+        weights = options.output / WEIGHTS
+        if process.first:
+            with torch.compiler.set_stance("force_eager"):
+                tables = fit_tables(
+                    step.model.eval(), (step.source.batch(options.batch) for _ in range(TABLE_BATCHES))
+                )
+            export(step.model, weights, {n: int(facts[n]) for n in COUNTS if n != "seconds"}, tables)
+        measured = _validate(options, process, step.model)
+        log.write(event="done", **facts, **measured)
+        for q, (bpp, psnr) in enumerate(zip(*measured.values(), strict=True), 1):
+            log.note(f"quality {q}: {bpp:.4f} bpp, {psnr:.2f} dB")
+            log.draw(int(facts["total_steps"]), {f"validation/bpp_{q}": bpp, f"validation/psnr_{q}": psnr})
     return weights if process.first else None
 
 
-def _read(options: TrainOptions, process: _Process, log: _Log) -> CropSource:
-    """This process's share of the pictures, on its device; runs beside the compiler."""
+def _prepare(options: TrainOptions, process: _Process, log: _Log) -> tuple[_Step, dict[str, float]]:
+    """The step, ready to be made, and the counts it starts from."""
+    beginning = _Beginning.read(options)
+    seed = options.seed + 1000 * process.rank + int(beginning.facts["total_steps"])
+    # Not the pool's own `with`: it would keep an error or Ctrl-C waiting until the last picture is read.
+    pool = ThreadPoolExecutor(1)
+    reading = pool.submit(_read, options, process, seed)
+    pool.shutdown(wait=False)
+    torch.manual_seed(options.seed)
+    model = HPCM(options.config)
+    beginning.fill(model)
+    model.to(process.device).to(memory_format=torch.channels_last).train()
+    step = _Step(model, FlatParameters(model.named_parameters()), options)
+    accelerated = process.device.type == "cuda" and options.accelerate
+    if accelerated:
+        if reading.done():
+            reading.result()  # what is wrong with the pictures is better said before compiling
+        step.compile(options.crop)
+    step.source, counts = reading.result()
+    if accelerated:
+        step.capture()
+    beginning.restore(step)
+    pictures, unreadable, used = process.total(counts)
+    log.write(event="data", pictures=pictures, unreadable=unreadable, used=used)
+    small = f" smaller than {options.crop} x {options.crop}"
+    for count, before, after in ((unreadable, "unreadable ", ""), (pictures - used, "", small)):
+        if count:
+            log.note(f"skipped {count} {before}picture{'s' * (count > 1)}{after}")
+    torch.manual_seed(seed)
+    return step, beginning.facts
+
+
+def _read(options: TrainOptions, process: _Process, seed: int) -> tuple[CropSource, list[int]]:
+    """This process's share of the pictures on its device; how many were read, unreadable, large enough.
+
+    Runs beside the compiler.
+    """
     threads = max(2, (os.cpu_count() or 2) // process.world)
     pictures = read_pictures(list(options.data), options.exclude, process.rank, process.world, threads)
-    source = CropSource(pictures.pixels, options.crop, process.device, options.seed + process.rank)
-    log.write(event="data", pictures=len(pictures.pixels), unreadable=pictures.unreadable, used=source.count)
-    return source
+    source = CropSource(pictures.pixels, options.crop, process.device, seed)
+    return source, [len(pictures.pixels), pictures.unreadable, source.count]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM only noted down, so that the loop can end between two steps."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python leaves signals to that one
+        yield came
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
+    try:
+        yield came
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _loop(
@@ -278,8 +445,9 @@ def _loop(
     report: Callable[[Report], None] | None,
 ) -> dict[str, float]:
     number, crops, before = int(facts["step"]), int(facts["crops"]), float(facts["seconds"])
+    steps_before, crops_before = int(facts["total_steps"]) - number, int(facts["total_crops"]) - crops
     started = saved = last_report = time.monotonic()
-    writer: threading.Thread | None = None
+    layout = _layout(step)
 
     def share_done() -> float:
         elapsed = before + time.monotonic() - started
@@ -288,58 +456,58 @@ def _loop(
         return min(1.0, max(by_time, by_step))
 
     def standing() -> dict[str, float]:
-        return {"step": number, "crops": crops, "seconds": round(before + time.monotonic() - started, 1)}
+        seconds = round(before + time.monotonic() - started, 1)
+        values = (number, crops, seconds, steps_before + number, crops_before + crops)
+        return dict(zip(COUNTS, values, strict=True))
 
-    def save() -> threading.Thread:
-        state = step.optimizer.state()
-        known = {"model": options.config.name, "seed": options.seed, **standing()}
-        checkpoint = options.output / CHECKPOINT
-        thread = threading.Thread(target=write_whole, args=(checkpoint, state, {"facts": json.dumps(known)}))
-        thread.start()
-        return thread
+    def save() -> Future[None]:
+        known = {"model": options.config.name, "seed": options.seed, "layout": layout, **standing()}
+        metadata = {"facts": json.dumps(known)}
+        return writer.submit(write_whole, options.output / CHECKPOINT, step.optimizer.state(), metadata)
 
-    share = process.agree(share_done())
-    while share < 1:
-        step.optimizer.schedule(
-            _rate_factor(share, options.warmup, options.decay),
-            min(options.ema_decay, (1 + number) / (10 + number)),
-        )
-        step.backward()
-        process.mean(step.flat.grad)
-        step.update()
-        number += 1
-        crops += options.batch * process.world
-        if number % 10 == 0 or options.steps:
-            share = process.agree(share_done())
-        quiet = time.monotonic() - last_report
-        if process.first and (number % options.log_every == 0 or share >= 1 or quiet > options.quiet):
-            loss, bpp, mse, count, norm = step.stats.tolist()
-            step.stats.zero_()
+    with _signals() as came, ThreadPoolExecutor(1) as writer:
+        share, stop = process.agree(share_done(), False)
+        # From the first moment on there is something to resume, even where an older run is replaced.
+        saving = save() if process.first else None
+        while share < 1 and not stop:
+            rate = _rate_factor(share, options.warmup, options.decay)
+            step.optimizer.schedule(rate, min(options.ema_decay, (1 + number) / (10 + number)))
+            step.backward()
+            process.mean(step.flat.grad)
+            step.update()
+            number += 1
+            crops += options.batch * process.world
+            if process.world == 1 or number % 10 == 0 or number == options.steps:
+                share, stop = process.agree(share_done(), bool(came))
+            if not process.first:
+                continue
             now = time.monotonic()
-            speed = count * options.batch * process.world / (now - last_report)
-            last_report = now
-            entry = Report(
-                share,
-                number,
-                round(before + now - started, 1),
-                speed,
-                loss / count,
-                bpp / count,
-                mse / count,
-                norm / count,
-            )
-            log.write(event="step", **entry.__dict__)
-            if report:
-                report(entry)
-        if process.first and time.monotonic() - saved > options.save_every:
-            saved = time.monotonic()
-            if writer:
-                writer.join()
-            writer = save()
-    if writer:
-        writer.join()
-    if process.first:
-        save().join()
+            quiet = now - last_report
+            if number % options.log_every == 0 or share >= 1 or stop or quiet > options.quiet:
+                *sums, count, norm = step.stats.tolist()
+                step.stats.zero_()
+                now = time.monotonic()
+                speed = count * options.batch * process.world / (now - last_report)
+                last_report = now
+                loss, bpp, mse, norm = (value / count for value in (*sums, norm))
+                entry = Report(
+                    share, number, round(before + now - started, 1), speed, loss, bpp, mse, norm, rate
+                )
+                log.write(event="step", **asdict(entry))
+                log.draw(steps_before + number, {curve: getattr(entry, of) for curve, of in CURVES.items()})
+                if report:
+                    report(entry)
+            if saving and now - saved > options.save_every:
+                saved = now
+                saving.result()
+                saving = save()
+        if saving:
+            saving.result()
+            save().result()
+    if stop:
+        # Of several processes, one says it.
+        how = f"interrupted at {share:.0%}: the same command with --resume goes on" if process.first else ""
+        raise InterruptedRunError(how)
     return standing()
 
 
@@ -347,7 +515,12 @@ def _validate(options: TrainOptions, process: _Process, model: HPCM) -> dict[str
     """bpp and PSNR per quality on the validation pictures, shared out over the processes."""
     if options.validation is None:
         return {}
-    mine = read_pictures([options.validation], rank=process.rank, world=process.world).pixels
+    try:
+        mine = read_pictures([options.validation], rank=process.rank, world=process.world).pixels
+    except ImageError:
+        if process.world == 1:
+            raise
+        mine = []  # more processes than pictures
     tf32 = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -356,17 +529,45 @@ def _validate(options: TrainOptions, process: _Process, model: HPCM) -> dict[str
     torch.backends.cuda.matmul.allow_tf32 = tf32
     if process.world > 1:
         dist.all_reduce(sums)
+        if not sums[:, 2].all():
+            raise ImageError(f"no readable picture in {options.validation}")
     means = (sums[:, :2] / sums[:, 2:]).T.tolist()
     return {"bpp": [round(v, 5) for v in means[0]], "psnr": [round(v, 4) for v in means[1]]}
 
 
 class _Log:
-    """Lines of JSON, one for each event."""
+    """What the first process tells of a run: lines of JSON, TensorBoard's curves, notes for a person."""
 
-    def __init__(self, path: Path, active: bool) -> None:
-        self.path, self.active = path, active
+    def __init__(self, output: Path, active: bool, note: Callable[[str], None] | None) -> None:
+        self.output, self.active = output, active
+        self.show = note if active else None
+        self.board: SummaryWriter | None = None
 
     def write(self, **event: object) -> None:
         if self.active:
-            with self.path.open("a") as file:
+            with (self.output / LOG).open("a") as file:
                 file.write(json.dumps(event) + "\n")
+
+    def note(self, line: str) -> None:
+        if self.show:
+            self.show(line)
+
+    def open_board(self, step: int) -> None:
+        """Curves that go on after `step`; what a cut run drew beyond it is dropped."""
+        if not self.active:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.note("no curves: TensorBoard is not installed (pip install 'hpcmcodec[train]')")
+            return
+        self.board = SummaryWriter(str(self.output / BOARD), purge_step=step + 1, flush_secs=10)
+
+    def draw(self, step: int, values: dict[str, Any]) -> None:
+        if self.board:
+            for curve, value in values.items():
+                self.board.add_scalar(curve, value, step)
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -26,22 +27,28 @@ def validate(
     model: HPCM,
     pictures: Sequence[np.ndarray],
     qualities: Sequence[float] = tuple(range(1, len(LAMBDAS) + 1)),
+    batch: int = 8,
 ) -> Tensor:
     """Sums over the pictures, for each quality: bits per pixel, PSNR of the 8-bit picture, count.
+
+    Args:
+        batch: how many pictures of one size are taken together.
 
     Returns:
         `qualities x 3`, float64 on the CPU, to be added up over processes and divided by the count.
     """
     device = model.gain_y.log.device
     sums = torch.zeros(len(qualities), 3, dtype=torch.float64)
-    for pixels in pictures:
-        height, width = pixels.shape[:2]
-        x = to_input(pixels, device)
-        for row, quality in enumerate(qualities):
-            out = model(x, torch.tensor([float(quality)], device=device), noise=False)
-            bits = -sum(p.log2().sum() for p in out["likelihoods"].values())
-            difference = (out["x_hat"].clamp(0, 1) * 255).round() - x * 255
-            mse = difference[..., :height, :width].square().mean().clamp_min(1e-10)
-            psnr = 10 * torch.log10(255**2 / mse)
-            sums[row] += torch.tensor([float(bits) / (height * width), float(psnr), 1.0], dtype=torch.float64)
+    by_size = sorted(pictures, key=lambda p: p.shape)
+    for (height, width, _), same in groupby(by_size, key=lambda p: p.shape):
+        while some := list(islice(same, batch)):
+            x = torch.cat([to_input(pixels, device) for pixels in some])
+            for row, quality in enumerate(qualities):
+                out = model(x, torch.full((len(x),), float(quality), device=device), noise=False)
+                bits = -sum(p.double().log2().flatten(1).sum(1) for p in out["likelihoods"].values())
+                difference = (out["x_hat"].clamp(0, 1) * 255).round() - x * 255
+                mse = difference[..., :height, :width].square().flatten(1).mean(1).clamp_min(1e-10)
+                psnr = 10 * torch.log10(255**2 / mse)
+                each = torch.stack((bits / (height * width), psnr, torch.ones_like(psnr)))
+                sums[row] += each.double().sum(1).cpu()
     return sums
