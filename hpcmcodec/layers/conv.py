@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..ops import depthwise as convolve
+from ..ops import pointwise_mlp
 
 __all__ = ["DWConvRB", "PConvRB", "depthwise"]
 
 
 def depthwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     """Depthwise convolution of `B x H x W x C` with a `C x 1 x k x k` kernel, zero padding, same size."""
-    channels, _, size, _ = kernel.shape
-    y = F.conv2d(x.permute(0, 3, 1, 2), kernel.to(x.dtype), bias, padding=size // 2, groups=channels)
-    return y.permute(0, 2, 3, 1)
+    y = convolve(x, kernel)
+    return y if bias is None else y + bias.to(y.dtype)
 
 
 class PConvRB(nn.Module):
@@ -27,8 +28,8 @@ class PConvRB(nn.Module):
         self.project = nn.Conv2d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.cat((self.spatial(x[:, : self.partial]), x[:, self.partial :]), 1)
-        return x + self.project(F.leaky_relu(self.expand(h), inplace=True))
+        s = self.spatial(x[:, : self.partial])
+        return pointwise_mlp(x, s, *self.expand.parameters(), *self.project.parameters())
 
 
 class DWConvRB(nn.Module):

@@ -220,9 +220,15 @@ def _backward(
 
 
 def _launch(tokens: int, channels: int, batch: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Runs of about sqrt(T) tokens balance the walk along a run against the scan across runs."""
+    """Runs of about sqrt(T) tokens balance the walk along a run against the scan across runs.
+
+    Where there is work for all processors anyway, longer runs and wider blocks do it with less scanning.
+    """
     chunks = min(64, triton.next_power_of_2(round(tokens**0.5)))
-    block, warps = (32, 4) if tokens > 64 else (64, 8)
+    if batch * triton.cdiv(channels, 64) >= 512:
+        chunks, block, warps = max(8, chunks // 2), 64, 4
+    else:
+        block, warps = (32, 4) if tokens > 64 else (64, 8)
     grid = (batch, triton.cdiv(channels, block))
     return grid, {"length": triton.cdiv(tokens, chunks), "CHUNKS": chunks, "BLOCK": block, "num_warps": warps}
 

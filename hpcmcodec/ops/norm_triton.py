@@ -15,7 +15,7 @@ from .norm import EPSILON
 
 __all__ = ["layer_norm", "layer_norm_backward", "residual_norm", "residual_norm_backward"]
 
-PROGRAMS = 528
+PROGRAMS = 264
 
 
 @triton.jit
