@@ -26,16 +26,18 @@ from hpcmcodec.errors import CorruptFileError, UsageError
 
 HEADER = Header("rwkv", 4, "lite", 5.5, 768, 512, b"\x01\x02\x03\x04", b"\xa1\xa2\xa3\xa4")
 TILE = Tile(z=b"zz-stream", y=b"the y stream", checksum=bytes(range(8)))
-ANCILLARY = ((b"noTe", b"made by a test"),)
-SMALL = pack(HEADER, [TILE], ANCILLARY)
+METADATA = {"exif": b"made by a test"}
+SMALL = pack(HEADER, [TILE], metadata=METADATA)
+TILED = replace(HEADER, tile=256)  # 3 x 2 of them
+SIX = [replace(TILE, y=TILE.y + bytes([number])) for number in range(6)]
 
 GOLDEN = (
-    "4850434d0100"  # magic, version
-    "48454144" "15000000"  # HEAD, 21 bytes
-    "000401" "8005" "00030000" "00020000" "01020304" "a1a2a3a4" "f74c0061"
-    "6e6f5465" "0e000000" "6d61646520627920612074657374" "5ed4e619"
-    "54494c45" "21000000" "09000000" "7a7a2d73747265616d" "0001020304050607"
-    "74686520792073747265616d" "e7490361"
+    "4850434d0200"  # magic, version
+    "48454144" "19000000"  # HEAD, 25 bytes
+    "00040100" "8005" "00030000" "00020000" "0000" "00" "01020304" "a1a2a3a4" "47ab7a28"
+    "65786966" "0e000000" "6d61646520627920612074657374" "c52fdd3a"
+    "54494c45" "25000000" "00000000" "09000000" "7a7a2d73747265616d" "0001020304050607"
+    "74686520792073747265616d" "6a3a1633"
 )  # fmt: skip
 
 
@@ -43,23 +45,28 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return kind + struct.pack("<I", len(data)) + data + struct.pack("<I", zlib.crc32(kind + data))
 
 
-def parts() -> list[bytes]:
-    """The small file without its ancillary chunk: start, HEAD, TILE."""
-    plain = pack(HEADER, [TILE])
-    return [plain[:6], plain[6:39], plain[39:]]
+def parts(data: bytes = SMALL) -> list[bytes]:
+    """A file's start and its chunks."""
+    found, position = [data[:6]], 6
+    while position < len(data):
+        end = position + 12 + struct.unpack_from("<I", data, position + 4)[0]
+        found.append(data[position:end])
+        position = end
+    return found
 
 
 def test_golden_bytes() -> None:
     assert SMALL.hex() == GOLDEN
-    assert unpack(SMALL).layout == (
-        ChunkInfo("HEAD", 21, int.from_bytes(SMALL[35:39], "little")),
-        ChunkInfo("noTe", 14, int.from_bytes(SMALL[61:65], "little")),
-        ChunkInfo("TILE", 33, int.from_bytes(SMALL[-4:], "little")),
+    start, head, exif, tile = parts()
+    assert b"".join((start, head, exif, tile)) == SMALL
+    assert unpack(SMALL).layout == tuple(
+        ChunkInfo(part[:4].decode(), len(part) - 12, int.from_bytes(part[-4:], "little"))
+        for part in (head, exif, tile)
     )
 
 
-def test_overhead_is_63_bytes() -> None:
-    assert len(pack(HEADER, [Tile(b"", b"", bytes(8))])) == 63
+def test_overhead_is_71_bytes() -> None:
+    assert len(pack(HEADER, [Tile(b"", b"", bytes(8))])) == 71
 
 
 headers = st.builds(
@@ -68,22 +75,41 @@ headers = st.builds(
     phase=st.integers(0, 255),
     preset=st.sampled_from(PRESETS),
     quality=st.integers(256, 2048).map(lambda steps: steps / 256),
-    width=st.integers(1, 2**32 - 1),
-    height=st.integers(1, 2**32 - 1),
+    width=st.integers(1, 1000),
+    height=st.integers(1, 2000),
     entropy_id=st.binary(min_size=4, max_size=4),
     synthesis_id=st.binary(min_size=4, max_size=4),
+    tile=st.sampled_from([0, 256, 320, 2048]),
+    grey=st.booleans(),
 )
 tiles = st.builds(Tile, z=st.binary(), y=st.binary(), checksum=st.binary(min_size=8, max_size=8))
-kinds = st.from_regex(rb"[a-z][a-zA-Z]{3}", fullmatch=True)
+everything = st.fixed_dictionaries({}, optional=dict.fromkeys(("icc", "exif", "xmp"), st.binary()))
 
 
-@given(headers, tiles, st.lists(st.tuples(kinds, st.binary()), max_size=3))
-def test_round_trip(header: Header, tile: Tile, ancillary: list[tuple[bytes, bytes]]) -> None:
-    data = pack(header, [tile], ancillary)
-    read = unpack(data)
-    assert (read.header, read.tiles, read.ancillary) == (header, (tile,), tuple(ancillary))
-    assert pack(read.header, read.tiles, read.ancillary) == data
+@given(headers, tiles, st.none() | st.binary(), everything)
+def test_round_trip(header: Header, tile: Tile, alpha: bytes | None, metadata: dict[str, bytes]) -> None:
+    several = [replace(tile, z=tile.z + bytes([number % 256])) for number in range(len(header.areas))]
+    data = pack(header, several, alpha, metadata)
+    for partial in (False, True):
+        read = unpack(data, partial)
+        assert (read.header, read.tiles) == (header, tuple(several))
+        assert (read.alpha, read.metadata, read.damage) == (alpha, metadata, ())
+    assert pack(read.header, several, read.alpha, read.metadata) == data
     json.dumps(describe(data))
+
+
+@given(headers)
+def test_tiles_cover_the_padded_picture_once(header: Header) -> None:
+    height, width = header.padded
+    assert 0 <= height - header.height < 64 and 0 <= width - header.width < 64
+    rows, columns = header.grid
+    assert len(header.areas) == rows * columns
+    assert sum(area.height * area.width for area in header.areas) == height * width
+    for number, area in enumerate(header.areas):
+        assert area.top < header.height and area.left < header.width, "no tile of padding alone"
+        assert area.top + area.height <= height and area.left + area.width <= width
+        assert all(side % 64 == 0 and side > 0 for side in (area.height, area.width))
+        assert not any(area.meets(other) for other in header.areas[:number])
 
 
 @given(st.binary())
@@ -121,10 +147,13 @@ def test_every_bit_flip_is_refused() -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(64), "not a .hpcm file: it does not start with HPCM"),
         (b"\xff\xd8\xff\xe0" + bytes(64), "not a .hpcm file: it does not start with HPCM"),
         (b"HP", "truncated .hpcm file"),
-        (SMALL[:4] + b"\x02\x00" + SMALL[6:], "format version 2, newer than 1: update hpcmcodec"),
+        (SMALL[:4] + b"\x03\x00" + SMALL[6:], "format version 3, newer than 2: update hpcmcodec"),
+        (SMALL[:4] + b"\x01\x00" + SMALL[6:], "version 1 of an early hpcmcodec"),
         (SMALL[:4] + b"\x00\x00" + SMALL[6:], "no format version 0"),
-        (SMALL[:6], "ends before its picture data"),
-        (SMALL + b"x", "chunk at byte 110 is incomplete"),
+        (SMALL[:6], "ends before its header"),
+        (b"".join(parts()[:3]), "ends before its picture data"),
+        (b"".join(parts(pack(TILED, SIX))[:4]), "ends before 4 of its 6 tiles"),
+        (SMALL + b"x", f"chunk at byte {len(SMALL)} is incomplete"),
         (SMALL + chunk(b"noTe", b""), "more behind its last tile"),
     ],
 )
@@ -134,74 +163,132 @@ def test_messages(data: bytes, words: str) -> None:
 
 
 def test_unknown_critical_chunk_is_refused() -> None:
-    start, head, tile = parts()
-    with pytest.raises(CorruptFileError, match=r"needs 'ALPH'.*update hpcmcodec"):
-        unpack(start + head + chunk(b"ALPH", b"\0") + tile)
+    start, head, _, tile = parts()
+    with pytest.raises(CorruptFileError, match=r"needs 'DELT'.*update hpcmcodec"):
+        unpack(start + head + chunk(b"DELT", b"\0") + tile)
 
 
 def test_unknown_ancillary_chunk_is_skipped_and_listed() -> None:
-    start, head, tile = parts()
+    start, head, _, tile = parts()
     read = unpack(start + head + chunk(b"wxYZ", b"later") + tile)
-    assert (read.header, read.tiles) == (HEADER, (TILE,))
-    assert read.ancillary == ((b"wxYZ", b"later"),)
+    assert (read.header, read.tiles, read.metadata) == (HEADER, (TILE,), {})
     assert [info.type for info in read.layout] == ["HEAD", "wxYZ", "TILE"]
 
 
 @pytest.mark.parametrize("order", ["TH", "HHT", "HTT", "H", "T"])
 def test_wrong_order_is_refused(order: str) -> None:
-    start, head, tile = parts()
+    start, head, _, tile = parts()
     with pytest.raises(CorruptFileError):
         unpack(start + b"".join({"H": head, "T": tile}[letter] for letter in order))
 
 
 def test_false_lengths_do_not_allocate() -> None:
-    start, head, _ = parts()
+    start, head, _, _ = parts()
     huge_chunk = start + head + b"TILE" + struct.pack("<I", 2**32 - 1) + bytes(32)
-    huge_z = start + head + chunk(b"TILE", struct.pack("<I", 2**32 - 1) + bytes(32))
+    huge_z = start + head + chunk(b"TILE", struct.pack("<II", 0, 2**32 - 1) + bytes(32))
+    bomb = start + head + chunk(b"icpr", zlib.compress(bytes(1 << 26))) + chunk(b"TILE", bytes(16))
     tracemalloc.start()
     try:
         for data in (huge_chunk, huge_z):
-            with pytest.raises(CorruptFileError):
-                unpack(data)
+            for partial in (False, True):
+                with pytest.raises(CorruptFileError):
+                    unpack(data, partial)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        with pytest.raises(CorruptFileError, match="cannot be unpacked"):
+            unpack(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
+
+
+def head_body(**changes: int) -> bytes:
+    """The fields of a header, right or wrong."""
+    fields = {
+        "family": 0, "phase": 4, "preset": 1, "profile": 0, "quality": 1280,
+        "width": 8, "height": 8, "tile": 0, "colour": 0,
+    }  # fmt: skip
+    return struct.pack("<BBBBHIIHB8s", *(fields | changes).values(), bytes(8))
+
+
+def test_a_good_header_is_read() -> None:
+    start, _, _, tile = parts()
+    for body in (head_body(), head_body(width=2048, height=2048), head_body(tile=4), head_body(colour=1)):
+        unpack(start + chunk(b"HEAD", body) + tile)
 
 
 @pytest.mark.parametrize(
     "body",
     [
         b"",
-        bytes(20),
-        bytes(22),
-        struct.pack("<BBBHII8s", 9, 4, 1, 1280, 8, 8, bytes(8)),
-        struct.pack("<BBBHII8s", 0, 4, 9, 1280, 8, 8, bytes(8)),
-        struct.pack("<BBBHII8s", 0, 4, 1, 255, 8, 8, bytes(8)),
-        struct.pack("<BBBHII8s", 0, 4, 1, 2049, 8, 8, bytes(8)),
-        struct.pack("<BBBHII8s", 0, 4, 1, 1280, 0, 8, bytes(8)),
-        struct.pack("<BBBHII8s", 0, 4, 1, 1280, 8, 0, bytes(8)),
+        bytes(24),
+        bytes(26),
+        head_body(family=9),
+        head_body(preset=9),
+        head_body(profile=9),
+        head_body(colour=2),
+        head_body(quality=255),
+        head_body(quality=2049),
+        head_body(width=0),
+        head_body(height=0),
+        head_body(width=2049, height=2048),
+        head_body(width=1, height=65537),
+        head_body(tile=3),
+        head_body(tile=33),
+        head_body(width=2**32 - 1, height=2**32 - 1, tile=32),
+        head_body(width=2**15, height=2**14 + 1, tile=32),
     ],
 )
 def test_bad_header_with_a_good_crc_is_refused(body: bytes) -> None:
-    start, _, tile = parts()
-    with pytest.raises(CorruptFileError):
-        unpack(start + chunk(b"HEAD", body) + tile)
+    start, _, _, tile = parts()
+    for partial in (False, True):
+        with pytest.raises(CorruptFileError):
+            unpack(start + chunk(b"HEAD", body) + tile, partial)
 
 
-@pytest.mark.parametrize("body", [b"", bytes(11), struct.pack("<I", 1) + bytes(8)])
+@pytest.mark.parametrize("body", [b"", bytes(15), struct.pack("<II", 0, 1) + bytes(8)])
 def test_bad_tile_with_a_good_crc_is_refused(body: bytes) -> None:
-    start, head, _ = parts()
+    start, head, _, _ = parts()
     with pytest.raises(CorruptFileError, match="shorter than its streams"):
         unpack(start + head + chunk(b"TILE", body))
 
 
+def test_tiles_are_in_their_places() -> None:
+    start, head, *tiles = parts(pack(TILED, SIX))
+    for wrong in ([1, 0, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 5]):
+        with pytest.raises(CorruptFileError, match="is not in its place"):
+            unpack(start + head + b"".join(tiles[number] for number in wrong))
+    for bad in (6, 2**32 - 1):
+        with pytest.raises(CorruptFileError, match="is not in its place"):
+            unpack(start + head + chunk(b"TILE", struct.pack("<II", bad, 0) + bytes(8)))
+
+
+def test_what_is_left_of_a_damaged_file() -> None:
+    pieces = parts(pack(TILED, SIX, b"alpha", METADATA))
+    for broken in range(2, len(pieces)):
+        for offset in (0, 4, 9, -1):
+            damaged = [bytearray(piece) for piece in pieces]
+            damaged[broken][offset] ^= 0x55
+            data = b"".join(damaged)
+            with pytest.raises(CorruptFileError):
+                unpack(data)
+            left = unpack(data, partial=True)
+            number = broken - 4
+            assert left.tiles == tuple(t if i != number else None for i, t in enumerate(SIX))
+            assert left.damage and all("\n" not in line for line in left.damage)
+            # An unreadable alpha takes the chunk behind it along: only tiles are looked for.
+            assert left.alpha == (None if broken == 2 else b"alpha")
+    half = b"".join(pieces[:7])
+    assert [tile is None for tile in unpack(half, partial=True).tiles] == [False] * 3 + [True] * 3
+    for hopeless in (pieces[0], b"".join(pieces[:4]), b"".join(pieces)[:30]):
+        with pytest.raises(CorruptFileError):
+            unpack(hopeless, partial=True)
+
+
 @pytest.mark.parametrize("kind", [b"no e", b"n0te", b"\xffote"])
 def test_types_are_ascii_letters(kind: bytes) -> None:
-    start, head, tile = parts()
+    start, head, _, tile = parts()
     with pytest.raises(CorruptFileError):
         unpack(start + head + chunk(kind, b"") + tile)
-    with pytest.raises(UsageError):
-        pack(HEADER, [TILE], [(kind, b"")])
 
 
 @pytest.mark.parametrize(
@@ -218,6 +305,11 @@ def test_types_are_ascii_letters(kind: bytes) -> None:
         {"height": 2**32},
         {"entropy_id": b"123"},
         {"synthesis_id": b"12345"},
+        {"width": 2049, "height": 2049},
+        {"tile": 100},
+        {"tile": 4096},
+        {"tile": -256},
+        {"width": 2**20, "height": 2**10, "tile": 2048},
     ],
 )
 def test_pack_refuses_what_does_not_fit(change: dict) -> None:
@@ -229,9 +321,9 @@ def test_pack_refuses_bad_tiles_and_types() -> None:
     for tiles in ([], [TILE, TILE], [replace(TILE, checksum=bytes(7))]):
         with pytest.raises(UsageError):
             pack(HEADER, tiles)
-    for kind in (b"NOTE", b"not", b"notes"):
+    for metadata in ({"note": b""}, {"exif": bytes((1 << 24) + 1)}):
         with pytest.raises(UsageError):
-            pack(HEADER, [TILE], [(kind, b"")])
+            pack(HEADER, [TILE], metadata=metadata)
 
 
 def test_describe_says_everything() -> None:
@@ -240,13 +332,13 @@ def test_describe_says_everything() -> None:
     for name in ("family", "phase", "preset", "quality", "width", "height"):
         assert told[name] == getattr(HEADER, name)
     assert (told["entropy_id"], told["synthesis_id"]) == ("01020304", "a1a2a3a4")
-    assert (told["format_version"], told["bytes"]) == (1, len(SMALL))
+    assert (told["format_version"], told["bytes"]) == (2, len(SMALL))
     assert told["bits_per_pixel"] == pytest.approx(8 * len(SMALL) / (768 * 512))
     assert told["tiles"] == [{"z_bytes": 9, "y_bytes": 12, "checksum": "0001020304050607"}]
     assert [(c["type"], c["critical"], c["length"]) for c in told["chunks"]] == [
-        ("HEAD", True, 21),
-        ("noTe", False, 14),
-        ("TILE", True, 33),
+        ("HEAD", True, 25),
+        ("exif", False, 14),
+        ("TILE", True, 37),
     ]
     assert [int(c["crc32"], 16) for c in told["chunks"]] == [info.crc for info in unpack(SMALL).layout]
 

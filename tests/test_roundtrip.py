@@ -196,6 +196,7 @@ def test_damaged_streams_are_noticed(stream: str, tiny_weights: Weights) -> None
     weights = tiny_weights(1)
     container = unpack(codec.encode(picture(128, 128), phase=1, preset="tiny", weights=weights, device="cpu"))
     (tile,) = container.tiles
+    assert tile
     original: bytes = getattr(tile, stream)
     dice = np.random.default_rng(0)
     for _ in range(12):

@@ -3,8 +3,18 @@
 from ..entropy import coders
 from ..layers import DWConvRB, OmniShift, PConvRB, RWKVBlock
 from .hpcm import HPCM, QUALITY_PARTS, Compressed
+from .windows import STRIDE, analyse_area, synthesise_area
 
-__all__ = ["HPCM", "QUALITY_PARTS", "REGIONS", "Compressed", "OmniShift"]
+__all__ = [
+    "HPCM",
+    "QUALITY_PARTS",
+    "REGIONS",
+    "STRIDE",
+    "Compressed",
+    "OmniShift",
+    "analyse_area",
+    "synthesise_area",
+]
 
 # What is worth compiling for training: (owner, name) of functions that run often with the same shapes.
 REGIONS = ((RWKVBlock, "mix"), (PConvRB, "forward"), (DWConvRB, "forward"), (coders, "rate"))

@@ -30,7 +30,7 @@ from .context import Coder, ContextModel
 from .schedule import STEPS, pyramid
 from .transforms import analysis, hyper_analysis, hyper_synthesis, last_in_float, synthesis
 
-__all__ = ["HPCM", "Compressed", "HyperParams"]
+__all__ = ["HPCM", "Compressed", "HyperParams", "reproducible"]
 
 # What the decoder must reproduce bit for bit, and what only shapes the pixels; the rest is the encoder's.
 ENTROPY_PARTS = ("h_s.", "context.", "inverse_gain_z.", "scale_z.", "quant_step.")
@@ -96,7 +96,7 @@ class Compressed:
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
+def reproducible() -> Iterator[None]:
     """Full float32 and fixed algorithms: encoder and decoder must compute the very same scales."""
     with (
         torch.inference_mode(),
@@ -176,10 +176,13 @@ class HPCM(nn.Module):
             "likelihoods": {"y": y_likelihood, "z": z_likelihood},
         }
 
+    def latent(self, x: Tensor) -> Tensor:
+        """What g_a makes of x, the same for every quality: `B x M x H/16 x W/16`."""
+        return last_in_float(self.g_a, (x - 0.5).contiguous(memory_format=torch.channels_last))
+
     def analyse(self, x: Tensor, quality: Tensor) -> Tensor:
         """y, scaled by the quality's gain: `B x M x H/16 x W/16`."""
-        x = (x - 0.5).contiguous(memory_format=torch.channels_last)
-        return last_in_float(self.g_a, x) * self.gain_y(quality)[:, :, None, None]
+        return self.latent(x) * self.gain_y(quality)[:, :, None, None]
 
     def count_symbols(self, x: Tensor, quality: Tensor, reach: int) -> Tensor:
         """How often each symbol -reach..reach occurs at each level, `levels x 2 reach + 1`; see `forward`."""
@@ -212,9 +215,15 @@ class HPCM(nn.Module):
 
     def compress(self, x: Tensor, quality: float) -> Compressed:
         """Code one picture, `1 x 3 x H x W`."""
-        with _reproducible():
-            q = torch.tensor([quality], device=x.device)
-            y = self.analyse(x, q)
+        with reproducible():
+            latent = self.latent(x)
+        return self.compress_latent(latent, quality)
+
+    def compress_latent(self, latent: Tensor, quality: float) -> Compressed:
+        """Code what `latent` gave, `1 x M x H/16 x W/16`, H and W multiples of 64."""
+        with reproducible():
+            q = torch.tensor([quality], device=latent.device)
+            y = latent * self.gain_y(q)[:, :, None, None]
             z = self.hyper_analyse(y, q).round()
             streams = SymbolWriter(self.tables), SymbolWriter(self.tables)
             streams[0].write(_nhwc(z), z_indexes(self.scale_z(q)[0], *z.shape[2:]))
@@ -238,7 +247,7 @@ class HPCM(nn.Module):
         z_reader = SymbolReader(z, sizes.N * rows * columns, self.tables)
         y_reader = SymbolReader(y, sizes.M * rows * columns * 16, self.tables)
         try:
-            with _reproducible():
+            with reproducible():
                 q = torch.tensor([quality], device=self.gain_y.log.device)
                 scale = self.scale_z(q)[0]
                 z_hat = z_reader.read(z_indexes(scale, rows, columns), (1, rows, columns, sizes.N), scale)
@@ -254,5 +263,5 @@ class HPCM(nn.Module):
     ) -> Tensor:
         """The picture, `1 x 3 x H x W`, of two streams; errors as `decompress_latent`."""
         y_hat = self.decompress_latent(z, y, checksum, height, width, quality)
-        with _reproducible():
+        with reproducible():
             return self.synthesise(y_hat, torch.tensor([quality], device=y_hat.device))
