@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 
 from hpcmcodec import __version__, cli
+from hpcmcodec.cli._files import open_picture
 from hpcmcodec.config import model_config
+from hpcmcodec.errors import ImageError
 from tests import fake
 
 CROP = Path(__file__).parent / "data" / "kodim23-crop.png"
@@ -74,6 +77,43 @@ def test_output_stands_beside_the_input(hpcm: Hpcm, tmp_path: Path) -> None:
     assert hpcm("encode", picture)[0] == 0
     assert hpcm("decode", picture.with_suffix(".hpcm"))[0] == 0
     assert sorted(path.name for path in picture.parent.iterdir()) == ["p.hpcm", "p.jpg", "p.png"]
+
+
+def test_format_names_the_output(hpcm: Hpcm, tmp_path: Path) -> None:
+    hpcm("encode", CROP, "-o", "a.hpcm")
+    assert hpcm("decode", "a.hpcm", "--format", "JPEG")[0] == 0
+    with Image.open("a.jpeg") as image:
+        assert image.format == "JPEG"
+    assert not Path("a.png").exists()
+
+
+def test_part_of_a_damaged_file(hpcm: Hpcm, tmp_path: Path) -> None:
+    Image.new("RGB", (512, 300), "teal").save("wide.png")
+    assert hpcm("encode", "wide.png", "-o", "a.hpcm", "--tile", 256, "--verify")[0] == 0
+    data = bytearray(Path("a.hpcm").read_bytes())
+    data[-9] ^= 1
+    Path("a.hpcm").write_bytes(data)
+    assert complaint(hpcm("decode", "a.hpcm"), 3)
+    code, _, err = hpcm("decode", "a.hpcm", "--partial", "--crop", "0,0,512,290")
+    assert code == 0
+    assert "\nhpcm: note: a.hpcm: tile 3, " in err
+    with Image.open("a.png") as image:
+        assert image.size == (512, 290)
+        assert (image.getpixel((0, 0)), image.getpixel((511, 289))) == ((0, 128, 128), (128, 128, 128))
+
+
+def test_large_pictures_are_opened(tmp_path: Path) -> None:
+    """Pillow would refuse what is over 179 megapixels; the codec takes 536."""
+    for size, fits in (((15_000, 13_000), True), ((25_000, 25_000), False)):
+        buffer = io.BytesIO()
+        Image.new("1", (8, 8)).save(buffer, "BMP")
+        data = bytearray(buffer.getvalue())
+        data[18:26] = struct.pack("<II", *size)
+        if fits:
+            assert open_picture(bytes(data), Path("a.bmp")).size == size
+        else:
+            with pytest.raises(ImageError, match=r"a\.bmp: "):
+                open_picture(bytes(data), Path("a.bmp"))
 
 
 def test_compare(hpcm: Hpcm) -> None:
@@ -152,13 +192,15 @@ def test_a_failed_write_leaves_nothing(hpcm: Hpcm, tmp_path: Path, monkeypatch: 
     ("words", "code", "part"),
     [
         (("encode", "missing.png"), 1, "missing.png: No such file"),
-        (("encode", "."), 1, "is a folder"),
+        (("encode", "empty"), 2, "no pictures in empty"),
         (("encode", "notes.txt"), 1, "notes.txt is not a picture"),
         (("encode", "broken.png", "-o", "x.hpcm"), 1, "broken.png: the picture cannot be read"),
-        (("encode", "alpha.png"), 1, "alpha.png: the picture has transparency"),
+        (("encode", "pages.gif"), 1, "pages.gif: the picture is an animation"),
+        (("encode", "pages.gif", "--frame", "2"), 2, "no frame 2"),
+        (("encode", CROP, "-o", "x.hpcm", "--tile", "100"), 2, "--tile"),
         (("encode", CROP, "-o", "no/where.hpcm"), 1, "the folder no does not exist"),
         (("encode", CROP, "-o", "."), 1, "is a folder"),
-        (("encode", "alpha.png", "-o", "alpha.png", "--force"), 2, "the input itself"),
+        (("encode", "good.hpcm", "-o", "good.hpcm", "--force"), 2, "the input itself"),
         (("encode", CROP, "-o", "x.hpcm", "--phase", "7"), 2, "phases 0 to 4"),
         (("encode", CROP, "-o", "x.hpcm", "--phase", "2"), 4, "no weights for phase 2"),
         (("encode", CROP, "-o", "x.hpcm", "--preset", "huge"), 2, "huge"),
@@ -174,6 +216,7 @@ def test_a_failed_write_leaves_nothing(hpcm: Hpcm, tmp_path: Path, monkeypatch: 
         (("decode", "good.hpcm", "-o", "x.xyz"), 2, "'.xyz'"),
         (("decode", "good.hpcm", "-o", "x"), 2, "unknown extension"),
         (("decode", "good.hpcm", "--format", "xyz"), 2, "'xyz'"),
+        (("decode", "good.hpcm", "--crop", "200,0,57,1"), 2, "not inside"),
         (("decode", "cut.hpcm"), 3, "cut.hpcm: "),
         (("decode", "other.hpcm"), 4, "other.hpcm: "),
         (("info", "cut.hpcm"), 3, "cut.hpcm: "),
@@ -193,7 +236,9 @@ def test_complaints(
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / "broken.png").write_bytes(CROP.read_bytes()[:5000])
-    Image.new("RGBA", (4, 4)).save(tmp_path / "alpha.png")
+    Image.new("L", (4, 4)).save(
+        tmp_path / "pages.gif", save_all=True, append_images=[Image.new("L", (4, 4), 9)]
+    )
     with monkeypatch.context() as other:
         other.setattr(fake.FakeModel, "entropy_id", b"\xff\xff\xff\xff")
         hpcm("encode", CROP, "-o", "other.hpcm")
@@ -221,7 +266,7 @@ def test_what_is_not_foreseen(
     def fail(*_: object) -> None:
         raise error("a long\nstory")
 
-    monkeypatch.setattr(fake.FakeModel, "compress", fail)
+    monkeypatch.setattr(fake.FakeModel, "compress_latent", fail)
     line = complaint(hpcm("encode", CROP, "-o", "a.hpcm"), 130 if error is KeyboardInterrupt else 1)
     assert line == "hpcm: interrupted\n" or "RuntimeError: a long story" in line
     assert not Path("a.hpcm").exists()

@@ -19,7 +19,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "__init__": ("codec", "container", "zoo"),
     "__main__": ("cli",),
     "cli": EVERYTHING,
-    "codec": ("config", "container", "entropy", "models", "zoo"),
+    "codec": ("config", "container", "entropy", "models", "pictures", "zoo"),
     "config": (),
     "container": (),
     "entropy": (),
@@ -33,6 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models.schedule": (),
     "models.transforms": ("layers",),
     "ops": (),
+    "pictures": (),
     "training": ("config", "entropy", "metrics", "models", "ops", "zoo"),
     "zoo": ("config", "models"),
 }

@@ -57,6 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs").mkdir()
     with Image.open(data / "kodim04-crop.png") as image:
         image.save(folder / "photo.jpg")
+    (folder / "photos" / "2026").mkdir(parents=True)
+    for name in ("a.jpg", "2026/b.jpg"):
+        shutil.copy(folder / "photo.jpg", folder / "photos" / name)
     return folder
 
 

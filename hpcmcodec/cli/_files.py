@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..container import MAX_PIXELS
 from ..errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError, UsageError
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def read_bytes(path: Path) -> bytes:
         raise HpcmError(f"{path}: {error.strerror or error}") from None
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture from a file or from standard input, its pixels not yet decoded."""
+def open_picture(data: bytes, path: Path) -> Image.Image:
+    """A picture from the bytes of a file, its pixels not yet decoded."""
     from PIL import Image, UnidentifiedImageError
 
-    data = read_bytes(path)
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what is over twice this
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the codec has its own limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise ImageError(f"{title(path)} is not a picture that can be read") from None
@@ -63,8 +64,8 @@ def open_picture(path: Path) -> Image.Image:
         raise ImageError(f"{title(path)}: {error}") from None
 
 
-def check_output(path: Path, source: Path, force: bool) -> None:
-    """Refuse now what could not be written later, before time is spent.
+def check_output(path: Path, source: Path, force: bool, missing_folder: bool = False) -> None:
+    """Refuse now what could not be written later, before time is spent. A missing folder may be no harm.
 
     Raises:
         UsageError: the output is the input, or a terminal that is to show binary data.
@@ -76,26 +77,39 @@ def check_output(path: Path, source: Path, force: bool) -> None:
         return
     if path.is_dir():
         raise HpcmError(f"{path} is a folder: name a file with -o")
-    if not path.parent.is_dir():
+    if not missing_folder and not path.parent.is_dir():
         raise HpcmError(f"the folder {path.parent} does not exist")
     if path.is_file():
         if source.is_file() and path.samefile(source):
             raise UsageError(f"{path} is the input itself: name another file with -o")
         if not force:
-            raise HpcmError(f"{path} exists: name another file with -o, or overwrite it with --force")
+            raise HpcmError(
+                f"{path} exists: name another file with -o, leave it with --skip-existing, or overwrite it"
+                " with --force"
+            )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name and rename, so that a partial file is never seen."""
+    """Write under a temporary name and rename, so that a partial file is never seen.
+
+    Raises:
+        HpcmError: it cannot be written, as on a full disk; nothing is left of it.
+    """
     if path == STDIO:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    if path.exists() and not path.is_file():  # a device or a named pipe
-        path.write_bytes(data)
-        return
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        if path.exists() and not path.is_file():  # a device or a named pipe
+            path.write_bytes(data)
+        else:
+            _write_whole(path.resolve(), data)
+    except OSError as error:
+        raise HpcmError(f"{path}: {error.strerror or error}") from error
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}."[:100], dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -14,10 +14,14 @@ __all__ = [
     "Device",
     "DeviceOption",
     "Force",
+    "Jobs",
     "Json",
     "Output",
+    "OutputDir",
     "PhaseOption",
     "PresetOption",
+    "Recursive",
+    "SkipExisting",
     "Threads",
     "Weights",
     "use_threads",
@@ -37,6 +41,7 @@ DeviceOption = Annotated[
     typer.Option(help="Where to compute; auto is the CPU, since what a GPU codes a CPU may not decode."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Files at the same time; they share the threads.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Output = Annotated[
     Path | None,
@@ -44,10 +49,19 @@ Output = Annotated[
         "--output", "-o", help="Where to write; - is standard output.", show_default="beside the input"
     ),
 ]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to write to, made if missing; what is in folders keeps its place below it.",
+        show_default="beside the inputs",
+    ),
+]
 PhaseOption = Annotated[
     int, typer.Option(help=f"Context model: 0 is the baseline, 1 to {_LAST_PHASE} have more and more RWKV.")
 ]
 PresetOption = Annotated[str, typer.Option(help=f"Size of the model: {', '.join(PRESETS)}.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look in the folders of folders too.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out what has its output.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads.", show_default="all cores")]
 Weights = Annotated[
     Path | None, typer.Option(help="A weights file to use.", show_default="what comes with the package")

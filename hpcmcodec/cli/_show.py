@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["note", "working"]
+__all__ = ["note", "progress", "size", "working"]
 
 
 def note(line: str) -> None:
@@ -24,3 +24,27 @@ def working(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(f"{what} ..."):
         yield
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[float], None]]:
+    """A bar over so many files, if standard error is a terminal; what it yields takes how many are done."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    words = TextColumn("{task.description}")
+    columns = (words, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{what} {total} files" if total > 1 else what, total=None)
+        yield lambda done: bar.update(task, total=total, completed=done)
+
+
+def size(count: int) -> str:
+    """Bytes, as people say it: 12.3 MB."""
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= power:
+            return f"{count / power:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,71 +1,145 @@
-"""`hpcm decode`: a `.hpcm` file to a picture."""
+"""`hpcm decode`: `.hpcm` files to pictures."""
 
 from __future__ import annotations
 
-import io
-import time
-import warnings
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import HpcmError, ImageError, UsageError
-from ._files import STDIO, about, check_output, open_picture, read_bytes, title, write_bytes
-from ._options import Device, DeviceOption, Force, Output, Threads, Weights, use_threads
-from ._show import note, working
+from .. import container
+from ..errors import HpcmError, UsageError
+from ._batch import Made, Progress, perform, share_threads
+from ._files import STDIO, about, open_picture, read_bytes
+from ._jobs import HPCM, plan
+from ._options import (
+    Device,
+    DeviceOption,
+    Force,
+    Jobs,
+    Json,
+    Output,
+    OutputDir,
+    Recursive,
+    SkipExisting,
+    Threads,
+    Weights,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["decode"]
 
-# What a decoder hands on should lose as little as its format allows.
-SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
-}
+Crop = tuple[int, int, int, int]
 
 
 def decode(
-    input: Annotated[Path, typer.Argument(metavar="INPUT", help="The .hpcm file; - is standard input.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help=".hpcm files, folders of them, patterns as 'small/*'; - is standard input.",
+        ),
+    ],
     output: Output = None,
+    output_dir: OutputDir = None,
+    recursive: Recursive = False,
     format: Annotated[
         str | None,
         typer.Option(help="Type of picture, as png or jpeg.", show_default="by the output's name, else png"),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", help="Only this part: its left, top, width and height in pixels."),
+    ] = None,
+    partial_: Annotated[
+        bool, typer.Option("--partial", help="Bring back what is left of a damaged file, the rest in grey.")
+    ] = False,
     compare: Annotated[
         Path | None, typer.Option(metavar="ORIGINAL", help="Also say how close the picture is to this one.")
     ] = None,
     weights: Weights = None,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
+    jobs: Jobs = 1,
+    skip_existing: SkipExisting = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Decode a .hpcm file to a picture: a PNG beside it, or what -o names."""
-    data = read_bytes(input)
-    original = open_picture(compare) if compare else None
-    output = output or (STDIO if input == STDIO else input.with_suffix(".png"))
-    kind = _kind(output, format)
-    check_output(output, input, force)
+    """Decode .hpcm files to pictures: PNGs beside them, or what -o, --output-dir and --format say."""
+    suffix = f".{format.lower()}" if format else ".png"
+    planned = plan(inputs, HPCM, suffix, output, output_dir, recursive)
+    if compare and planned.several:
+        raise UsageError("--compare takes one file and its original")
+    processes = min(jobs, len(planned.jobs))
+    work = partial(
+        _decode,
+        kind=_kind(planned.jobs[0].output, format),
+        crop=_crop(crop) if crop else None,
+        partial=partial_,
+        compare=compare,
+        weights=weights,
+        device=device.value,
+        threads=share_threads(threads, processes),
+    )
+    perform(
+        planned,
+        work,
+        "decode",
+        force=force,
+        skip_existing=skip_existing,
+        processes=processes,
+        as_json=as_json,
+    )
 
-    start = time.perf_counter()
-    with working("decoding"), about(input), warnings.catch_warnings(record=True) as caught:
-        from .. import codec
+
+def _decode(
+    source: Path,
+    progress: Progress,
+    *,
+    kind: str,
+    crop: Crop | None,
+    partial: bool,
+    compare: Path | None,
+    weights: Path | None,
+    device: str,
+    threads: int | None,
+) -> Made:
+    data = read_bytes(source)
+    original = open_picture(read_bytes(compare), compare) if compare else None
+    with about(source):
+        from .. import codec, pictures
 
         use_threads(threads)
-        warnings.simplefilter("always", codec.CodecWarning)
-        picture = codec.decode(data, weights, device.value)
-    write_bytes(output, _save(picture, kind))
-    seconds = time.perf_counter() - start
-    for warning in caught:
-        if issubclass(warning.category, codec.CodecWarning):
-            note(f"hpcm: note: {title(input)}: {warning.message}")
-    closeness = f", PSNR {_psnr(original, picture, compare):.2f} dB" if original and compare else ""
-    note(
-        f"{title(output, 'standard output')}: {picture.width} x {picture.height}{closeness}, {seconds:.1f} s"
+        decoded = codec.decode_picture(data, weights, device, crop=crop, partial=partial, progress=progress)
+        picture = decoded.image
+        saved = pictures.save(picture, kind)
+    psnr = _psnr(original, picture, compare, crop) if original and compare else None
+    header = container.unpack(data, partial).header
+    pixels = header.width * header.height
+    return Made(
+        saved,
+        source_bytes=len(data),
+        pixels=pixels,
+        bpp=8 * len(data) / pixels,
+        quality=header.quality,
+        psnr=psnr,
+        notes=decoded.notes + decoded.broken,
+        says=f"{picture.width} x {picture.height}" + (f", PSNR {psnr:.2f} dB" if psnr is not None else ""),
     )
+
+
+def _crop(text: str) -> Crop:
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--crop takes four whole numbers as 0,0,640,480, not {text!r}") from None
+    if min(x, y) < 0 or min(width, height) < 1:
+        raise UsageError(f"--crop takes a part inside the picture, not {text}")
+    return x, y, width, height
 
 
 def _kind(output: Path, format: str | None) -> str:
@@ -85,20 +159,14 @@ def _kind(output: Path, format: str | None) -> str:
     return kind
 
 
-def _save(picture: Image.Image, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    try:
-        picture.save(buffer, kind, **SAVE_OPTIONS.get(kind, {}))
-    except (KeyError, OSError, ValueError) as error:
-        raise ImageError(f"the picture cannot be written as {kind}: {error}") from error
-    return buffer.getvalue()
-
-
-def _psnr(original: Image.Image, picture: Image.Image, name: Path) -> float:
+def _psnr(original: Image.Image, picture: Image.Image, name: Path, crop: Crop | None) -> float:
     from .. import codec, metrics
 
     with about(name):
         pixels = codec.to_rgb(original)
+    if crop:
+        x, y, width, height = crop
+        pixels = pixels[y : y + height, x : x + width]
     if pixels.shape[:2] != (picture.height, picture.width):
         raise HpcmError(
             f"{name} is {pixels.shape[1]} x {pixels.shape[0]}, so it cannot be compared with"

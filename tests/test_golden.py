@@ -1,0 +1,67 @@
+"""Files that were written once and must be read for good by every reader of this format version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcmcodec import ModelMismatchError
+from hpcmcodec.codec import decode_picture, encode_picture
+from hpcmcodec.container import describe, pack, unpack
+from tests import fuzz
+
+GOLDEN = sorted((Path(__file__).parent / "data" / "golden").glob("*.hpcm"))
+SHOWN = {
+    "rgb": ("RGB", (64, 64)),
+    "alpha": ("RGBA", (90, 60)),
+    "grey": ("L", (64, 100)),
+    "tiles": ("RGB", (600, 70)),
+}
+Weights = Callable[[int], Path]
+
+every_file = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+
+
+def test_there_are_golden_files() -> None:
+    assert {path.stem for path in GOLDEN} == set(SHOWN)
+
+
+@every_file
+def test_container(path: Path) -> None:
+    data = path.read_bytes()
+    assert describe(data) == json.loads(path.with_suffix(".json").read_text())
+    read = unpack(data)
+    tiles = [tile for tile in read.tiles if tile]
+    again = unpack(pack(read.header, tiles, read.alpha, read.metadata))
+    assert (again.header, again.tiles, again.alpha, again.metadata) == (
+        read.header,
+        read.tiles,
+        read.alpha,
+        read.metadata,
+    )
+
+
+@every_file
+def test_picture(path: Path, tiny_weights: Weights) -> None:
+    """Floating point may differ elsewhere: that is what the error is for. A wrong picture never comes out."""
+    try:
+        decoded = decode_picture(path.read_bytes(), tiny_weights(4))
+    except ModelMismatchError:
+        return
+    assert (decoded.image.mode, decoded.image.size) == SHOWN[path.stem] and not decoded.broken
+    number = ("rgb", "alpha", "grey", "tiles").index(path.stem)
+    fresh = decode_picture(fuzz.seeds(tiny_weights(4))[number], tiny_weights(4)).image
+    difference = np.abs(np.asarray(decoded.image).astype(int) - np.asarray(fresh).astype(int))
+    assert np.median(difference) <= 1
+
+
+def test_what_is_written_today_is_of_that_format(tiny_weights: Weights) -> None:
+    told = describe(
+        encode_picture(np.zeros((5, 5, 3), np.uint8), preset="tiny", weights=tiny_weights(4)).data
+    )
+    assert told["format_version"] == json.loads(GOLDEN[0].with_suffix(".json").read_text())["format_version"]
+    assert told.keys() == json.loads(GOLDEN[0].with_suffix(".json").read_text()).keys()
