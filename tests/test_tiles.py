@@ -161,7 +161,10 @@ def test_targets(tiny_weights: Weights, kind: str) -> None:
         "psnr": [psnr(np.asarray(decode_picture(e.data, tiny_weights(4)).image), rgb) for e in (low, high)],
     }
     goal = sum(all_ends[kind]) / 2
-    target = replace(Target(), **{kind: round(goal) if kind == "size" else goal})
+    if kind == "size":
+        target = Target(size=round(goal))
+    else:
+        target = Target(bpp=goal) if kind == "bpp" else Target(psnr=goal)
     found = encode_picture(rgb, target=target, **options(tiny_weights))
     assert not found.notes and 2 < found.quality < 7
     reached = np.asarray(decode_picture(found.data, tiny_weights(4)).image)
