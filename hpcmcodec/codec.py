@@ -413,7 +413,7 @@ def _tile_side(tile: int | None, header: Header) -> int:
     height, width = header.padded
     if height * width > MAX_PIXELS:
         raise ImageError(
-            f"the picture is {header.width} x {header.height}: over the 536 megapixels there can be"
+            f"the picture is {header.width} x {header.height}: more than {MAX_PIXELS // 10**6} megapixels"
         )
     if tile is None:
         tile = AUTOMATIC_TILE if height * width > ONE_TILE else 0

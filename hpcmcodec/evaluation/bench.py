@@ -346,6 +346,8 @@ def _measure_one(codec: Codec, name: str, image: Image.Image, quality: float) ->
 def _read(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
+            if image.has_transparency_data:
+                raise ImageError("it has transparency, which the codecs would keep each in its own way")
             return Image.fromarray(hpcm.to_rgb(image))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
