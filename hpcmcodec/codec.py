@@ -147,12 +147,7 @@ def encode_picture(
     header = Header(family, phase, preset, quality, width, height, bytes(4), bytes(4), 0, pixels.grey)
     header = replace(header, tile=_tile_side(tile, header))
     model = zoo.load_model(phase, preset, family, weights=weights, device=_device(device))
-    header = replace(
-        header,
-        family=model.config.family,
-        entropy_id=model.entropy_id,
-        synthesis_id=model.synthesis_id,
-    )
+    header = replace(header, entropy_id=model.entropy_id, synthesis_id=model.synthesis_id)
     trial = _Trial(model, header, pixels, progress or (lambda share: None))
     notes = list(pixels.notes)
     measured: float | None = None
@@ -162,7 +157,7 @@ def encode_picture(
     else:
         data = trial.file(quality)[0]
     if verify:
-        _verify(data, trial, header.quality)
+        _verify(data, model)
     return Encoded(data, header.quality, tuple(notes), measured)
 
 
@@ -355,7 +350,7 @@ class _Latents:
             del self.kept[number]
         for number in needed:
             if number not in self.kept and number not in self.broken:
-                latent = self._decode(number)
+                latent = self.decode(number)
                 if latent is None:
                     self.broken.add(number)
                 else:
@@ -376,7 +371,8 @@ class _Latents:
             y_hat[:, above - top : below - top, west - left : east - left] = part
         return y_hat
 
-    def _decode(self, number: int) -> torch.Tensor | None:
+    def decode(self, number: int) -> torch.Tensor | None:
+        """One tile, `1 x rows x columns x M`; None if it is lost, which only a partial reading allows."""
         tile, area = self.tiles[number], self.header.areas[number]
         if tile is None:
             return None
@@ -390,15 +386,13 @@ class _Latents:
             return None
 
 
-def _verify(data: bytes, trial: _Trial, quality: float) -> None:
+def _verify(data: bytes, model: HPCM) -> None:
     """Decode what was written; the checksum compares it with what was coded."""
     container = unpack(data)
-    for number, (tile, area) in enumerate(zip(container.tiles, container.header.areas, strict=True)):
-        assert tile is not None
+    latents = _Latents(model, container.header, container.tiles, partial=False)
+    for number in range(len(container.tiles)):
         try:
-            trial.model.decompress_latent(
-                tile.z, tile.y, tile.checksum, area.height, area.width, container.header.quality
-            )
+            latents.decode(number)
         except HpcmError as error:
             raise HpcmError(f"the file does not decode to what was coded (tile {number}): {error}") from error
 

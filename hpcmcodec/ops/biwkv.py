@@ -12,11 +12,12 @@ nothing has to be copied apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .library import contiguous_like, define, keep_inputs
 
 __all__ = ["biwkv_reference", "gated_biwkv", "gated_biwkv_reference"]
 
@@ -130,10 +131,14 @@ def gated_biwkv_backward_reference(
     return grad_w, grad_u, torch.cat((grad_k, grad_v, grad_r), -1)
 
 
-_library = torch.library.Library("hpcm", "FRAGMENT")
-_library.define("gated_biwkv(Tensor w, Tensor u, Tensor kvr) -> Tensor")
-_library.define(
-    "gated_biwkv_backward(Tensor w, Tensor u, Tensor kvr, Tensor grad) -> (Tensor, Tensor, Tensor)"
+define(
+    "gated_biwkv(Tensor w, Tensor u, Tensor kvr) -> Tensor", gated_biwkv_reference, "biwkv_triton", "forward"
+)
+define(
+    "gated_biwkv_backward(Tensor w, Tensor u, Tensor kvr, Tensor grad) -> (Tensor, Tensor, Tensor)",
+    gated_biwkv_backward_reference,
+    "biwkv_triton",
+    "backward",
 )
 
 
@@ -151,23 +156,6 @@ def gated_biwkv(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
     return torch.ops.hpcm.gated_biwkv(w, u, kvr)
 
 
-def _triton(name: str) -> Callable[..., Any]:
-    """A kernel of `biwkv_triton`, which is imported when it is first needed."""
-
-    def kernel(*tensors: Tensor) -> Any:
-        from . import biwkv_triton
-
-        return getattr(biwkv_triton, name)(*tensors)
-
-    return kernel
-
-
-_library.impl("gated_biwkv", gated_biwkv_reference, "CompositeExplicitAutograd")
-_library.impl("gated_biwkv_backward", gated_biwkv_backward_reference, "CompositeExplicitAutograd")
-_library.impl("gated_biwkv", _triton("forward"), "CUDA")
-_library.impl("gated_biwkv_backward", _triton("backward"), "CUDA")
-
-
 @torch.library.register_fake("hpcm::gated_biwkv")
 def _(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
     batch, tokens, channels = kvr.shape
@@ -176,15 +164,11 @@ def _(w: Tensor, u: Tensor, kvr: Tensor) -> Tensor:
 
 @torch.library.register_fake("hpcm::gated_biwkv_backward")
 def _(w: Tensor, u: Tensor, kvr: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (w, u, kvr))
-
-
-def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+    return contiguous_like(w, u, kvr)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     return torch.ops.hpcm.gated_biwkv_backward(*ctx.saved_tensors, grad)
 
 
-torch.library.register_autograd("hpcm::gated_biwkv", _backward, setup_context=_setup_context)
+torch.library.register_autograd("hpcm::gated_biwkv", _backward, setup_context=keep_inputs)

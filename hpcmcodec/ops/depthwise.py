@@ -6,12 +6,13 @@ take several times as long as reading and writing the pictures once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .library import contiguous_like, define, keep_inputs
 
 __all__ = ["depthwise", "depthwise_reference"]
 
@@ -33,9 +34,13 @@ def depthwise_backward_reference(x: Tensor, kernel: Tensor, grad: Tensor) -> tup
     return grad_x.permute(0, 2, 3, 1).contiguous(), grad_kernel.to(kernel.dtype).contiguous()
 
 
-_library = torch.library.Library("hpcm", "FRAGMENT")
-_library.define("depthwise(Tensor x, Tensor kernel) -> Tensor")
-_library.define("depthwise_backward(Tensor x, Tensor kernel, Tensor grad) -> (Tensor, Tensor)")
+define("depthwise(Tensor x, Tensor kernel) -> Tensor", depthwise_reference, "depthwise_triton", "forward")
+define(
+    "depthwise_backward(Tensor x, Tensor kernel, Tensor grad) -> (Tensor, Tensor)",
+    depthwise_backward_reference,
+    "depthwise_triton",
+    "backward",
+)
 
 
 def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
@@ -51,37 +56,12 @@ def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     return torch.ops.hpcm.depthwise(x, kernel)
 
 
-def _triton(name: str) -> Callable[..., Any]:
-    """A kernel of `depthwise_triton`, which is imported when it is first needed."""
-
-    def kernel(*tensors: Tensor) -> Any:
-        from . import depthwise_triton
-
-        return getattr(depthwise_triton, name)(*tensors)
-
-    return kernel
-
-
-_library.impl("depthwise", depthwise_reference, "CompositeExplicitAutograd")
-_library.impl("depthwise_backward", depthwise_backward_reference, "CompositeExplicitAutograd")
-_library.impl("depthwise", _triton("forward"), "CUDA")
-_library.impl("depthwise_backward", _triton("backward"), "CUDA")
-
-
-def _contiguous_like(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors)
-
-
-torch.library.register_fake("hpcm::depthwise")(lambda x, kernel: _contiguous_like(x)[0])
-torch.library.register_fake("hpcm::depthwise_backward")(lambda x, kernel, grad: _contiguous_like(x, kernel))
-
-
-def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+torch.library.register_fake("hpcm::depthwise")(lambda x, kernel: contiguous_like(x)[0])
+torch.library.register_fake("hpcm::depthwise_backward")(lambda x, kernel, grad: contiguous_like(x, kernel))
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     return torch.ops.hpcm.depthwise_backward(*ctx.saved_tensors, grad)
 
 
-torch.library.register_autograd("hpcm::depthwise", _backward, setup_context=_setup_context)
+torch.library.register_autograd("hpcm::depthwise", _backward, setup_context=keep_inputs)

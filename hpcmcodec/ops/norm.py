@@ -5,12 +5,13 @@ One pass over the data each way: in training the sums and norms of a block cost 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .library import contiguous_like, define, keep_inputs
 
 __all__ = ["layer_norm", "layer_norm_reference", "residual_norm", "residual_norm_reference"]
 
@@ -58,17 +59,30 @@ def residual_norm_backward_reference(
     return grad_x, grad_branch, grad_gamma, grad_weight, grad_bias
 
 
-_library = torch.library.Library("hpcm", "FRAGMENT")
-_library.define("layer_norm(Tensor x, Tensor weight, Tensor bias) -> Tensor")
-_library.define(
-    "layer_norm_backward(Tensor x, Tensor weight, Tensor bias, Tensor grad) -> (Tensor, Tensor, Tensor)"
+define(
+    "layer_norm(Tensor x, Tensor weight, Tensor bias) -> Tensor",
+    layer_norm_reference,
+    "norm_triton",
+    "layer_norm",
 )
-_library.define(
-    "residual_norm(Tensor x, Tensor branch, Tensor gamma, Tensor weight, Tensor bias) -> (Tensor, Tensor)"
+define(
+    "layer_norm_backward(Tensor x, Tensor weight, Tensor bias, Tensor grad) -> (Tensor, Tensor, Tensor)",
+    layer_norm_backward_reference,
+    "norm_triton",
+    "layer_norm_backward",
 )
-_library.define(
+define(
+    "residual_norm(Tensor x, Tensor branch, Tensor gamma, Tensor weight, Tensor bias) -> (Tensor, Tensor)",
+    residual_norm_reference,
+    "norm_triton",
+    "residual_norm",
+)
+define(
     "residual_norm_backward(Tensor y, Tensor branch, Tensor gamma, Tensor weight, Tensor bias, "
-    "Tensor grad_y, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "Tensor grad_y, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    residual_norm_backward_reference,
+    "norm_triton",
+    "residual_norm_backward",
 )
 
 
@@ -100,45 +114,16 @@ def residual_norm(
     return torch.ops.hpcm.residual_norm(x, branch, gamma, weight, bias)
 
 
-def _triton(name: str) -> Callable[..., Any]:
-    """A kernel of `norm_triton`, which is imported when it is first needed."""
-
-    def kernel(*tensors: Tensor) -> Any:
-        from . import norm_triton
-
-        return getattr(norm_triton, name)(*tensors)
-
-    return kernel
-
-
-for _name, _reference in {
-    "layer_norm": layer_norm_reference,
-    "layer_norm_backward": layer_norm_backward_reference,
-    "residual_norm": residual_norm_reference,
-    "residual_norm_backward": residual_norm_backward_reference,
-}.items():
-    _library.impl(_name, _reference, "CompositeExplicitAutograd")
-    _library.impl(_name, _triton(_name), "CUDA")
-
-
-def _contiguous_like(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors)
-
-
-torch.library.register_fake("hpcm::layer_norm")(lambda x, weight, bias: _contiguous_like(x)[0])
+torch.library.register_fake("hpcm::layer_norm")(lambda x, weight, bias: contiguous_like(x)[0])
 torch.library.register_fake("hpcm::layer_norm_backward")(
-    lambda x, weight, bias, grad: _contiguous_like(x, weight, bias)
+    lambda x, weight, bias, grad: contiguous_like(x, weight, bias)
 )
 torch.library.register_fake("hpcm::residual_norm")(
-    lambda x, branch, gamma, weight, bias: _contiguous_like(x, x)
+    lambda x, branch, gamma, weight, bias: contiguous_like(x, x)
 )
 torch.library.register_fake("hpcm::residual_norm_backward")(
-    lambda y, branch, gamma, weight, bias, grad_y, grad: _contiguous_like(y, branch, gamma, weight, bias)
+    lambda y, branch, gamma, weight, bias, grad_y, grad: contiguous_like(y, branch, gamma, weight, bias)
 )
-
-
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
 
 
 def _keep_sum(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -148,7 +133,7 @@ def _keep_sum(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor
 torch.library.register_autograd(
     "hpcm::layer_norm",
     lambda ctx, grad: torch.ops.hpcm.layer_norm_backward(*ctx.saved_tensors, grad),
-    setup_context=_keep,
+    setup_context=keep_inputs,
 )
 torch.library.register_autograd(
     "hpcm::residual_norm",

@@ -8,12 +8,13 @@ one operation they stay on the chip, and backward computes them a second time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .library import contiguous_like, define, keep_inputs
 
 __all__ = ["pointwise_mlp", "pointwise_mlp_reference"]
 
@@ -82,29 +83,14 @@ def pointwise_mlp_backward_reference(
     )
 
 
-_library = torch.library.Library("hpcm", "FRAGMENT")
 _ARGUMENTS = "Tensor x, Tensor s, Tensor w1, Tensor b1, Tensor w2, Tensor b2"
-_library.define(f"pointwise_mlp({_ARGUMENTS}) -> Tensor")
-_library.define(
-    f"pointwise_mlp_backward({_ARGUMENTS}, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+define(f"pointwise_mlp({_ARGUMENTS}) -> Tensor", _forward, "pointwise_triton", "forward")
+define(
+    f"pointwise_mlp_backward({_ARGUMENTS}, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    pointwise_mlp_backward_reference,
+    "pointwise_triton",
+    "backward",
 )
-
-
-def _triton(name: str) -> Callable[..., Any]:
-    """A kernel of `pointwise_triton`, which is imported when it is first needed."""
-
-    def kernel(*tensors: Tensor) -> Any:
-        from . import pointwise_triton
-
-        return getattr(pointwise_triton, name)(*tensors)
-
-    return kernel
-
-
-_library.impl("pointwise_mlp", _forward, "CompositeExplicitAutograd")
-_library.impl("pointwise_mlp_backward", pointwise_mlp_backward_reference, "CompositeExplicitAutograd")
-_library.impl("pointwise_mlp", _triton("forward"), "CUDA")
-_library.impl("pointwise_mlp_backward", _triton("backward"), "CUDA")
 
 
 @torch.library.register_fake("hpcm::pointwise_mlp")
@@ -116,16 +102,12 @@ def _(x: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
 def _(x: Tensor, s: Tensor, *weights_and_grad: Tensor) -> tuple[Tensor, ...]:
     return (
         *(torch.empty_like(t, memory_format=torch.channels_last) for t in (x, s)),
-        *(torch.empty_like(t, memory_format=torch.contiguous_format) for t in weights_and_grad[:-1]),
+        *contiguous_like(*weights_and_grad[:-1]),
     )
-
-
-def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     return torch.ops.hpcm.pointwise_mlp_backward(*ctx.saved_tensors, grad)
 
 
-torch.library.register_autograd("hpcm::pointwise_mlp", _backward, setup_context=_setup_context)
+torch.library.register_autograd("hpcm::pointwise_mlp", _backward, setup_context=keep_inputs)
