@@ -17,7 +17,18 @@ from PIL import Image
 
 from . import pictures, zoo
 from .config import QUALITIES
-from .container import MAX_PIXELS, MULTIPLE, ONE_TILE, TILE_SIDES, Area, Header, Tile, pack, unpack
+from .container import (
+    MAX_PIXELS,
+    MULTIPLE,
+    ONE_TILE,
+    PROFILES,
+    TILE_SIDES,
+    Area,
+    Header,
+    Tile,
+    pack,
+    unpack,
+)
 from .errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError, UsageError, WeightsError
 from .models import STRIDE, analyse_area, synthesise_area
 from .pictures import Picture
@@ -26,11 +37,13 @@ if TYPE_CHECKING:
     from .models import HPCM, Compressed
 
 __all__ = [
+    "Analysed",
     "CodecWarning",
     "Decoded",
     "Encoded",
     "Picture",
     "Target",
+    "analyse_picture",
     "decode",
     "decode_picture",
     "encode",
@@ -126,8 +139,7 @@ def encode_picture(
         quality: 1 (smallest) to 8 (best); fractions are rounded to 1/256. A target finds its own.
         phase, family, preset: which model; `hpcmcodec.zoo.available()` lists those with weights.
         weights: a weights file to use instead of the ones that come with the package.
-        device: "auto", "cpu" or "cuda". What a GPU codes a CPU may be unable to decode, and the reverse,
-            so auto is the CPU.
+        device: "auto" (the CPU), "cpu" or "cuda".
         tile: side of the tiles in pixels, a multiple of 64 from 256 to 2048; 0 for a single one;
             None: 1024 for pictures above 4 megapixels.
         strip: leave metadata out. frame: which one of an animation or of several pages, from 0.
@@ -142,23 +154,56 @@ def encode_picture(
     """
     quality = _round_quality(quality)
     wanted = _check_target(target)
-    pixels = pictures.read(image, frame, strip)
-    height, width = pixels.rgb.shape[:2]
-    header = Header(family, phase, preset, quality, width, height, bytes(4), bytes(4), 0, pixels.grey)
-    header = replace(header, tile=_tile_side(tile, header))
-    model = zoo.load_model(phase, preset, family, weights=weights, device=_device(device))
-    header = replace(header, entropy_id=model.entropy_id, synthesis_id=model.synthesis_id)
-    trial = _Trial(model, header, pixels, progress or (lambda share: None))
-    notes = list(pixels.notes)
+    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame, progress)
+    notes = list(trial.pixels.notes)
     measured: float | None = None
     if wanted:
         data, header, measured, note = _search(trial, *wanted)
         notes += note
     else:
-        data = trial.file(quality)[0]
+        data, header = trial.file(quality)
     if verify:
-        _verify(data, model)
+        _verify(data, trial.model)
     return Encoded(data, header.quality, tuple(notes), measured)
+
+
+class Analysed:
+    """A picture analysed once, to be coded at several qualities; made by `analyse_picture`."""
+
+    def __init__(self, trial: _Trial) -> None:
+        self._trial = trial
+
+    def encode(self, quality: float) -> Encoded:
+        """The file at a quality, 1 to 8, byte for byte the one that `encode_picture` makes.
+
+        Raises:
+            UsageError: the quality is out of range.
+        """
+        data, header = self._trial.file(_round_quality(quality))
+        return Encoded(data, header.quality, self._trial.pixels.notes)
+
+
+def analyse_picture(
+    image: Picture,
+    phase: int = 4,
+    family: str = "rwkv",
+    preset: str = "lite",
+    weights: str | Path | None = None,
+    device: str = "auto",
+    *,
+    tile: int | None = None,
+    strip: bool = False,
+    frame: int | None = None,
+) -> Analysed:
+    """Do once what every quality of a picture has in common, its analysis g_a above all.
+
+    It keeps the latent, 3 to 5 bytes for each pixel. Arguments and errors are those of `encode_picture`.
+    """
+    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame)
+    trial.keep = True
+    for number in range(len(trial.header.areas)):
+        trial.latent(number)
+    return Analysed(trial)
 
 
 def decode(data: bytes, weights: str | Path | None = None, device: str = "auto") -> Image.Image:
@@ -198,6 +243,11 @@ def decode_picture(
     """
     container = unpack(data, partial)
     header = container.header
+    if header.profile != PROFILES[-1]:
+        raise ModelMismatchError(
+            f"made with {header.profile} entropy coding, which only decodes on the machine that made it and"
+            " is no longer read: decode it with the version that made it, and encode it anew"
+        )
     area = _crop(crop, header)
     try:
         model = zoo.load_model(
@@ -284,6 +334,27 @@ class _Trial:
             difference = pixels[: part.shape[0], : part.shape[1]] - part
             total += float(np.square(difference).sum(dtype=np.float64))
         return 10 * math.log10(255**2 * rgb.size / max(total, 1e-9))
+
+
+def _trial(
+    image: Picture,
+    phase: int,
+    family: str,
+    preset: str,
+    weights: str | Path | None,
+    device: str,
+    tile: int | None,
+    strip: bool,
+    frame: int | None,
+    progress: Callable[[float], None] | None = None,
+) -> _Trial:
+    pixels = pictures.read(image, frame, strip)
+    height, width = pixels.rgb.shape[:2]
+    header = Header(family, phase, preset, QUALITIES[0], width, height, bytes(4), bytes(4), 0, pixels.grey)
+    header = replace(header, tile=_tile_side(tile, header))
+    model = zoo.load_model(phase, preset, family, weights=weights, device=_device(device))
+    header = replace(header, entropy_id=model.entropy_id, synthesis_id=model.synthesis_id)
+    return _Trial(model, header, pixels, progress or (lambda share: None))
 
 
 def _search(trial: _Trial, kind: str, goal: float) -> tuple[bytes, Header, float | None, list[str]]:

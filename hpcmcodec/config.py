@@ -80,7 +80,7 @@ PHASES: dict[str, tuple[Phase, ...]] = {
 
 PRESETS: dict[str, Preset] = {
     "base": Preset((96, 192, 384), M=320, N=256, context_width=960, hidden_rate=None, shape=1.5),
-    "lite": Preset((64, 128, 256), M=192, N=128, context_width=384, hidden_rate=2, shape=2.0),
+    "lite": Preset((96, 192, 384), M=192, N=128, context_width=256, hidden_rate=2, shape=2.0),
     "tiny": Preset((16, 24, 32), M=32, N=16, context_width=96, hidden_rate=2, shape=2.0),
 }
 

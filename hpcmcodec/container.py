@@ -54,7 +54,8 @@ FAMILIES = ("rwkv", "multiref")
 PRESETS = ("base", "lite", "tiny")
 
 COLOURS = ("rgb", "grey")
-PROFILES = ("float",)
+# The arithmetic of the entropy path: as float32 comes out on one machine, or in integers, the same on all.
+PROFILES = ("float", "integer")
 
 # Pictures are padded to multiples of this many pixels, and tiles are that fine.
 MULTIPLE = 64
@@ -107,6 +108,7 @@ class Header:
     quality: kept in steps of 1/256. width, height: the picture's, before padding.
     entropy_id, synthesis_id: fingerprints of the entropy and the synthesis part of the weights.
     tile: side of the tiles in pixels; 0 if there is a single one. grey: the picture has one channel.
+    profile: the arithmetic of the entropy path, one of `PROFILES`.
     """
 
     family: str
@@ -119,6 +121,7 @@ class Header:
     synthesis_id: bytes
     tile: int = 0
     grey: bool = False
+    profile: str = PROFILES[-1]
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -319,7 +322,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "family": header.family,
         "phase": header.phase,
         "preset": header.preset,
-        "entropy_profile": PROFILES[0],
+        "entropy_profile": header.profile,
         "quality": header.quality,
         "width": header.width,
         "height": header.height,
@@ -439,13 +442,15 @@ def _pack_header(header: Header) -> bytes:
         )
     if header.family not in FAMILIES or header.preset not in PRESETS or not 0 <= header.phase <= 255:
         raise UsageError(f"no such model: {header.family}, phase {header.phase}, {header.preset}")
+    if header.profile not in PROFILES:
+        raise UsageError(f"no such entropy profile: {header.profile}")
     if len(header.entropy_id) != 4 or len(header.synthesis_id) != 4:
         raise UsageError("a fingerprint of weights has 4 bytes")
     return _HEAD.pack(
         FAMILIES.index(header.family),
         header.phase,
         PRESETS.index(header.preset),
-        0,
+        PROFILES.index(header.profile),
         round(header.quality / _QUALITY_STEP),
         header.width,
         header.height,
@@ -490,6 +495,7 @@ def _unpack_header(body: bytes) -> Header:
         synthesis_id=fields[10],
         tile=tile * MULTIPLE,
         grey=bool(colour),
+        profile=PROFILES[profile],
     )
     if _unfit(header):
         raise CorruptFileError(

@@ -1,7 +1,8 @@
 """From a configuration to a model with its weights, and the format that weights are stored in.
 
 A weights file is a safetensors file: a matrix is int8 with `<name>.step`, a float32 step per output
-channel, everything else is float32; `tables.*` hold the integer CDF tables. The metadata name the model.
+channel, everything else is float32; `tables.*` hold the integer CDF tables, `exact.*` what the exact entropy
+path needs besides (see `HPCM.use_exact`). The metadata name the model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import ModelConfig, model_config
+from .config import PHASES, PRESETS, ModelConfig, model_config
 from .errors import WeightsError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "available",
+    "config_of",
     "fingerprint",
     "initial_weights",
     "load_model",
@@ -32,6 +34,8 @@ __all__ = [
 
 STEP = ".step"
 TABLES = "tables."
+EXACT = "exact."
+DIGEST = "entropy_digest"
 
 
 def weights_dir() -> Path:
@@ -101,7 +105,7 @@ def _dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: tensor.float() * stored[name + STEP] if name + STEP in stored else tensor
         for name, tensor in stored.items()
-        if not name.endswith(STEP) and not name.startswith(TABLES)
+        if not name.endswith(STEP) and not name.startswith((TABLES, EXACT))
     }
 
 
@@ -123,12 +127,28 @@ def _check_model(metadata: dict[str, str], config: ModelConfig, path: Path) -> N
         )
 
 
+def config_of(path: Path) -> ModelConfig:
+    """The configuration that a weights file is for.
+
+    Raises:
+        WeightsError: the file cannot be read, or does not say.
+    """
+    name = read_weights(path)[1].get("model", "")
+    for family, phases in PHASES.items():
+        for phase in range(len(phases)):
+            for preset in PRESETS:
+                if model_config(phase, preset, family).name == name:
+                    return model_config(phase, preset, family)
+    raise WeightsError(f"{path} does not say which model it is of")
+
+
 def load_model(
     phase: int = 4,
     preset: str = "lite",
     family: str = "rwkv",
     weights: str | Path | None = None,
     device: str = "cpu",
+    exact: bool = True,
 ) -> HPCM:
     """The model with its weights, ready to code; loaded once per process and device.
 
@@ -136,6 +156,7 @@ def load_model(
         phase, preset, family: which model.
         weights: a weights file to use instead of the one that comes with the package.
         device: a torch device.
+        exact: with the entropy path that gives the same on every machine; without, in float32.
 
     Raises:
         UsageError: there is no such model.
@@ -143,11 +164,15 @@ def load_model(
     """
     config = model_config(phase, preset, family)
     path = _shipped(config) if weights is None else Path(weights)
-    return _load(config, path.resolve(), device)
+    return _load(config, path.resolve(), device, exact)
+
+
+def _under(prefix: str, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
 
 
 @lru_cache(maxsize=4)
-def _load(config: ModelConfig, path: Path, device: str) -> HPCM:
+def _load(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
     import torch
 
     from .models.hpcm import ENTROPY_PARTS, HPCM, SYNTHESIS_PARTS
@@ -162,8 +187,16 @@ def _load(config: ModelConfig, path: Path, device: str) -> HPCM:
         raise WeightsError(
             f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"
         ) from error
-    tables = {name.removeprefix(TABLES): t.numpy() for name, t in stored.items() if name.startswith(TABLES)}
-    model.use_tables(tables)
-    model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES))
+    model.use_tables({name: t.numpy() for name, t in _under(TABLES, stored).items()})
+    if exact:
+        arrays = _under(EXACT, stored)
+        if not arrays:
+            raise WeightsError(f"{path} was made before the exact entropy path: export it anew")
+        for name, step in stored.items():
+            if name.endswith(STEP):
+                model.get_submodule(name.removesuffix(STEP).rpartition(".")[0]).step = step.flatten()  # type: ignore[assignment]
+        model.use_exact(arrays)
+    model.entropy_digest = metadata.get(DIGEST, "")
+    model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES, EXACT))
     model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
     return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)

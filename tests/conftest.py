@@ -47,6 +47,14 @@ def uniform(shape: tuple[int, ...] | torch.Size, name: str) -> Tensor:
     return torch.from_numpy(dice.integers(-(2**20), 2**20, tuple(shape)) / 2**20).float()
 
 
+def sample_batches() -> list[Tensor]:
+    """What test models are rounded for."""
+    crop = to_input(kodak_crop())
+    height, width = (side // 64 * 64 for side in crop.shape[2:])
+    noise = uniform((1, 3, 128, 128), "sample").add(1).div(2)
+    return [crop[..., :height, :width], noise]
+
+
 def build_tiny(config: ModelConfig) -> HPCM:
     """A model whose symbols are as varied as a trained one's; initial weights code nothing but zeros."""
     model = HPCM(config)
@@ -96,7 +104,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pa
     @cache
     def weights(phase: int) -> Path:
         path = folder / f"tiny-{phase}.safetensors"
-        export(build_tiny(TINY[phase]), path, {})
+        export(build_tiny(TINY[phase]), path, {}, sample_batches())
         return path
 
     return weights

@@ -1,53 +1,61 @@
 from __future__ import annotations
 
+import importlib
 import io
+import itertools
 import json
 import math
 import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from hpcmcodec import codec, metrics
+from hpcmcodec import cli, codec, metrics
 from hpcmcodec.errors import CorruptFileError, HpcmError, ImageError, UsageError, WeightsError
 from hpcmcodec.evaluation import bench as module
-from hpcmcodec.evaluation.bench import (
-    Curve,
-    HpcmCodec,
-    Progress,
-    Run,
-    bench,
-    find_pictures,
-    load_curves,
-    measure,
-)
+from hpcmcodec.evaluation import probe
+from hpcmcodec.evaluation.bench import Progress, Run, bench, measure
+from hpcmcodec.evaluation.codecs import ANCHORS
+from hpcmcodec.evaluation.ours import HpcmCodec
+from hpcmcodec.evaluation.photos import find_photos, read_photo
+from hpcmcodec.evaluation.results import Point, Record, Store, summarise
+from tests import fake
 
-CURVE = Curve((0.001, 1.0, 100.0), (1.0, 30.0, 60.0))
+Pixels = NDArray[np.uint8]
+Results = Sequence[Mapping[str, Any]]
+
+METRICS = ["bpp", "psnr-rgb", "ms-ssim-rgb", "encoding_time", "decoding_time"]
+TIMES = ("encoding_time", "decoding_time")
 
 
 class Fake:
     """Rounds to multiples of 2^(8 - quality); the file is a PNG, so that larger quality is more bytes."""
 
-    description = "fake"
+    title, description = "Fake", "fake 1.0"
 
-    def __init__(self, name: str = "fake") -> None:
+    def __init__(self, name: str = "fake", kind: str = "fake") -> None:
         self.name = name
+        self.settings = {"codec": kind}
         self.calls: list[tuple[int, float]] = []
 
-    def encode(self, image: Image.Image, quality: float) -> bytes:
-        assert image.mode == "RGB"
-        self.calls.append((image.width, quality))
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
+        self.calls.append((pixels.shape[1], quality))
         step = 2 ** (8 - int(quality))
-        coarse = (np.array(image) // step * step + (step - 1) // 2).astype(np.uint8)
+        coarse = (pixels // step * step + (step - 1) // 2).astype(np.uint8)
         out = io.BytesIO()
         Image.fromarray(coarse).save(out, "PNG")
         return out.getvalue()
 
-    def decode(self, data: bytes) -> Image.Image:
-        return Image.open(io.BytesIO(data))
+    def decode(self, data: bytes) -> Pixels:
+        return np.array(Image.open(io.BytesIO(data)))
 
 
 class Failing(Fake):
@@ -55,10 +63,10 @@ class Failing(Fake):
         super().__init__()
         self.error, self.after = error, after
 
-    def encode(self, image: Image.Image, quality: float) -> bytes:
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
         if len(self.calls) == self.after:
             raise self.error
-        return super().encode(image, quality)
+        return super().encode(pixels, quality)
 
 
 def save(path: Path, width: int = 24, height: int = 16, mode: str = "RGB", seed: int = 0) -> Path:
@@ -67,94 +75,158 @@ def save(path: Path, width: int = 24, height: int = 16, mode: str = "RGB", seed:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "fresh", lambda *_: (probe.Cost(1e9, 4096), probe.Cost(2e9, None)))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Three small pictures and what is none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
     for i, name in enumerate(("b.png", "a.png", "c.bmp")):
-        save(tmp_path / name, width=20 + i, seed=i)
-    (tmp_path / "notes.txt").write_text("not a picture")
-    (tmp_path / ".hidden.png").write_text("not a picture")
-    (tmp_path / "folder.png").mkdir()
-    return tmp_path
+        save(folder / name, width=20 + i, seed=i)
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.png").write_text("not a picture")
+    (folder / "folder.png").mkdir()
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results.json", folder=False)
+
+
+@pytest.fixture
+def hpcm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line with the stand-in model beside the pictures: exit code, output, errors."""
+    fake.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+    def run(words: str) -> tuple[int, str, str]:
+        code = cli.main(words.split())
+        return code, *capsys.readouterr()
+
+    return run
+
+
+Hpcm = Callable[[str], tuple[int, str, str]]
+
+
+def timeless(results: Results) -> Any:
+    """All that two runs must agree on."""
+    plain = json.loads(json.dumps(results))
+    for result in plain:
+        for table in (result["results"], *result["per_image"], result["process"] or {}):
+            for key in [key for key in table if "time" in key or "start_up" in key]:
+                del table[key]
+    return plain
+
+
+# Pictures.
 
 
 def test_pictures_by_name(folder: Path) -> None:
-    assert [path.name for path in find_pictures(folder)] == ["a.png", "b.png", "c.bmp"]
-    assert [path.name for path in find_pictures(folder, limit=2)] == ["a.png", "b.png"]
-    assert len(find_pictures(folder, limit=9)) == 3
+    assert [photo.name for photo in find_photos(folder)] == ["a.png", "b.png", "c.bmp"]
+    assert [photo.name for photo in find_photos(folder, limit=2)] == ["a.png", "b.png"]
+    assert len(find_photos(folder, limit=9)) == 3
+
+
+def test_the_digest_is_of_the_file(folder: Path) -> None:
+    before = {photo.name: photo.sha256 for photo in find_photos(folder)}
+    assert {len(digest) for digest in before.values()} == {16}
+    save(folder / "a.png", seed=9)
+    after = {photo.name: photo.sha256 for photo in find_photos(folder)}
+    assert [name for name in before if before[name] != after[name]] == ["a.png"]
 
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(folder: Path, limit: int) -> None:
     with pytest.raises(UsageError, match="limit"):
-        find_pictures(folder, limit)
+        find_photos(folder, limit)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no pictures in"):
-        find_pictures(tmp_path)
+        find_photos(tmp_path)
 
 
 def test_a_missing_folder_and_a_file_are_refused(folder: Path) -> None:
     for path in (folder / "nowhere", folder / "a.png"):
         with pytest.raises(UsageError, match="cannot read the folder"):
-            find_pictures(path)
+            find_photos(path)
 
 
 def test_a_damaged_picture_is_named_before_anything_runs(folder: Path) -> None:
     (folder / "d.png").write_bytes(b"damaged")
-    with pytest.raises(ImageError, match=r"d\.png"):
-        find_pictures(folder)
-    assert len(find_pictures(folder, limit=3)) == 3
+    with pytest.raises(ImageError, match=r"d\.png is not a picture"):
+        find_photos(folder)
+    assert len(find_photos(folder, limit=3)) == 3
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_a_picture_with_alpha_is_named_before_anything_runs(folder: Path, mode: str) -> None:
     save(folder / "d.png", mode=mode)
     with pytest.raises(ImageError, match=r"d\.png.*transparency"):
-        find_pictures(folder)
+        find_photos(folder)
 
 
 def test_a_picture_cut_off_is_named_before_anything_runs(folder: Path) -> None:
     path = save(folder / "d.png", 200, 200)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ImageError, match=r"d\.png"):
-        find_pictures(folder)
+        find_photos(folder)
+
+
+def test_orientation_and_grey_are_resolved_before_coding(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    (result,) = measure([Run(Fake(), (4,))], find_photos(tmp_path))
+    assert (result["per_image"][0]["width"], result["per_image"][0]["height"]) == (8, 12)
+
+
+# What is measured.
 
 
 def test_points_are_what_the_bytes_and_pixels_say(folder: Path) -> None:
-    (result,) = measure([Run(Fake(), (4, 2))], find_pictures(folder), curves={"line": CURVE})
-    fake = Fake()
-    expected = []
-    for path in find_pictures(folder):
-        image = Image.open(path)
+    photos = find_photos(folder)
+    (result,) = measure([Run(Fake(), (4, 2))], photos)
+    codec, expected = Fake(), []
+    for photo in photos:
+        pixels = read_photo(photo.path)
         for quality in (2, 4):
-            data = fake.encode(image, quality)
-            decoded = np.array(fake.decode(data))
+            data = codec.encode(pixels, quality)
             expected.append(
                 {
-                    "image": path.name,
-                    "width": image.width,
+                    "image": photo.name,
+                    "sha256": photo.sha256,
+                    "width": pixels.shape[1],
                     "height": 16,
                     "quality": quality,
                     "bytes": len(data),
-                    "bpp": 8 * len(data) / (image.width * 16),
-                    "psnr-rgb": metrics.psnr(np.array(image), decoded),
+                    "bpp": 8 * len(data) / (pixels.shape[1] * 16),
+                    "psnr-rgb": metrics.psnr(pixels, codec.decode(data)),
                     "ms-ssim-rgb": None,
                 }
             )
     for row, wanted in zip(result["per_image"], expected, strict=True):
-        assert row["encoding_time"] > 0
-        assert row["decoding_time"] > 0
+        assert list(row) == [*wanted, *TIMES]
+        assert all(row[key] > 0 for key in TIMES)
         assert {key: row[key] for key in wanted} == wanted
 
 
 def test_means_over_pictures_per_quality(folder: Path) -> None:
-    (result,) = measure([Run(Fake(), (1, 2, 3))], find_pictures(folder))
+    (result,) = measure([Run(Fake(), (1, 2, 3))], find_photos(folder))
     rows = result["per_image"]
     assert result["qualities"] == [1, 2, 3]
     assert (result["pictures"], result["complete"]) == (3, True)
-    assert list(result["results"]) == ["bpp", "psnr-rgb", "ms-ssim-rgb", "encoding_time", "decoding_time"]
-    for key in ("bpp", "psnr-rgb", "encoding_time", "decoding_time"):
+    assert list(result["results"]) == METRICS
+    for key in ("bpp", "psnr-rgb", *TIMES):
         for quality, mean in zip(result["qualities"], result["results"][key], strict=True):
             values = [row[key] for row in rows if row["quality"] == quality]
             assert mean == pytest.approx(sum(values) / 3)
@@ -163,239 +235,645 @@ def test_means_over_pictures_per_quality(folder: Path) -> None:
 
 def test_ms_ssim_of_pictures_that_are_large_enough(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 176, 161)
-    (result,) = measure([Run(Fake(), (2, 6))], find_pictures(tmp_path))
+    (result,) = measure([Run(Fake(), (2, 6))], find_photos(tmp_path))
     low, high = result["results"]["ms-ssim-rgb"]
     assert 0 < low < high < 1
 
 
-def test_bd_rate_against_every_curve(folder: Path) -> None:
-    curves = {"line": CURVE, "far away": Curve((1.0, 2.0), (80.0, 90.0))}
-    (result,) = measure([Run(Fake(), (1, 2, 3))], find_pictures(folder), curves=curves)
-    means = result["results"]
-    assert result["bd_rate"] == {
-        "line": metrics.bd_rate(CURVE.bpp, CURVE.psnr, means["bpp"], means["psnr-rgb"]),
-        "far away": None,
-    }
+def test_the_schema(folder: Path) -> None:
+    curve = {"name": "line", "title": "line", "description": "", "published": True, "results": {}}
+    curve["results"] = {"bpp": [0.1, 100.0], "psnr-rgb": [1.0, 60.0]}
+    runs = [Run(Fake("one"), (1, 2), "ab"), Run(Fake("two"), (3, 4))]
+    results = measure(runs, find_photos(folder), curves=[curve])
+    assert [result["name"] for result in results] == ["one", "two", "line"]
+    for result, others in zip(results, ({"two", "line"}, {"one", "line"}), strict=False):
+        assert list(result) == [
+            "name",
+            "title",
+            "description",
+            "published",
+            "skipped",
+            "settings",
+            "qualities",
+            "results",
+            "pictures",
+            "complete",
+            "bd_rate",
+            "bd_psnr",
+            "bd_method",
+            "process",
+            "weights_sha256",
+            "env",
+            "per_image",
+        ]
+        assert (result["published"], result["skipped"]) == (False, None)
+        assert set(result["bd_rate"]) == set(result["bd_psnr"]) == others
+        assert all(list(row) == ["percent", "psnr_from", "psnr_to"] for row in result["bd_rate"].values())
+        assert all(list(row) == ["db", "bpp_from", "bpp_to"] for row in result["bd_psnr"].values())
+        assert "PCHIP" in result["bd_method"]
+        assert {"python", "packages", "processor", "cpus", "threads"} <= set(result["env"])
+        assert result["env"]["packages"]["torch"]
+    assert [result.get("weights_sha256") for result in results] == ["ab", None, None]
+    assert results[2] == curve
+    json.dumps(results, allow_nan=False)
 
 
-@pytest.mark.parametrize("qualities", [(3,), (7, 8)])
-def test_no_bd_rate_from_one_quality_or_without_loss(folder: Path, qualities: tuple[float, ...]) -> None:
-    (result,) = measure([Run(Fake(), qualities)], find_pictures(folder), curves={"line": CURVE})
-    assert result["bd_rate"] == {"line": None}
-    assert (result["results"]["psnr-rgb"][-1] is None) == (8 in qualities)
+def test_compressai_reads_a_file_per_codec(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 176, 161)
+    store = Store(tmp_path / "results", folder=True)
+    results = measure([Run(Fake(), (2, 6)), Run(Fake("Fake B:1"), (3,))], find_photos(tmp_path), store=store)
+    assert sorted(path.name for path in store.path.iterdir()) == ["fake-b-1.json", "fake.json"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about what compressai does
+        plot = importlib.import_module("compressai.utils.plot.__main__")
+    means = results[0]["results"]
+    read = plot.parse_json_file(store.path / "fake.json", "psnr")
+    assert read == {"name": "fake", "xs": means["bpp"], "ys": means["psnr-rgb"]}
+    read = plot.parse_json_file(store.path / "fake.json", "ms-ssim")
+    assert read["ys"] == pytest.approx([-10 * math.log10(1 - value) for value in means["ms-ssim-rgb"]])
 
 
-def test_qualities_rise_each_once_and_every_picture_is_read_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pictures = find_pictures(folder)
-    reads: list[str] = []
-    read = module._read
+def test_order_of_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Picture by picture, each read once; codec by codec; qualities rise, each once."""
+    photos = find_photos(folder)
+    reads, seen = [], []
 
-    def recorded(path: Path) -> Image.Image:
+    def recorded(path: Path) -> Pixels:
         reads.append(path.name)
-        return read(path)
+        return read_photo(path)
 
-    monkeypatch.setattr(module, "_read", recorded)
-    fake = Fake()
-    measure([Run(fake, (3, 1, 3))], pictures)
-    widths = [21, 20, 22]
-    assert fake.calls == [(64, 1), (64, 3), (21, 1)] + [(width, q) for width in widths for q in (1, 3)]
-    assert reads == ["a.png", "a.png", "b.png", "c.bmp"]
+    def progress(state: Progress) -> None:
+        if state.point:
+            seen.append((state.image, state.codec, state.point.quality))
+
+    monkeypatch.setattr(module, "read_photo", recorded)
+    one, two = Fake("one"), Fake("two")
+    measure([Run(one, (3, 1, 3)), Run(two, (2,))], photos, progress=progress)
+    # Tried out at the ends of the range, warmed up, measured.
+    assert one.calls == [(64, 1), (64, 3), (21, 1)] + [(w, q) for w in (21, 20, 22) for q in (1, 3)]
+    assert two.calls == [(64, 2), (21, 2)] + [(w, 2) for w in (21, 20, 22)]
+    assert reads == ["a.png", "b.png", "c.bmp"]
+    each = (("one", 1), ("one", 3), ("two", 2))
+    assert seen == [(name, *what) for name in reads for what in each]
 
 
 def test_progress_counts_every_point(folder: Path) -> None:
     seen: list[Progress] = []
     runs = [Run(Fake("one"), (1, 2)), Run(Fake("two"), (5,))]
-    measure(runs, find_pictures(folder), progress=seen.append)
-    assert {step.total for step in seen} == {9}
-    assert [(step.codec, step.done) for step in seen] == (
-        [("one", i) for i in range(7)] + [("two", i) for i in range(6, 10)]
-    )
-    assert seen[0].point is None
-    last = seen[-1].point
-    assert last is not None
-    assert (last.image, last.quality) == ("c.bmp", 5)
+    measure(runs, find_photos(folder), progress=seen.append)
+    assert [(step.done, step.total) for step in seen] == [(i, 9) for i in range(10)]
+    assert [step.point is None for step in seen] == [True] + [False] * 9
 
 
-def test_output_is_what_is_returned(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "results.json"
-    runs = [Run(Fake("one"), (1, 2), {"weights_sha256": "ab"}), Run(Fake("two"), (2,))]
-    results = measure(runs, find_pictures(folder), output=output)
-    assert json.loads(output.read_text()) == results
-    assert [result["name"] for result in results] == ["one", "two"]
-    assert results[0]["weights_sha256"] == "ab"
-    assert results[0]["env"]["packages"]["torch"]
-    assert results[0]["warmup_time"] > 0
-    assert not list(tmp_path.glob("*.part"))
+def test_what_qualities_share_is_done_once_and_counts_for_each(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("hpcmcodec.evaluation.bench.time.perf_counter", lambda: float(next(clock)))
+    analysed = []
+
+    class Sharing(Fake):
+        def analyse(self, pixels: Pixels) -> Callable[[float], bytes]:
+            analysed.append(pixels.shape[1])
+            for _ in range(10):
+                next(clock)
+            return lambda quality: self.encode(pixels, quality)
+
+    (result,) = measure([Run(Sharing(), (1, 2, 3))], find_photos(folder, limit=2))
+    assert analysed == [21, 20]
+    assert {row["encoding_time"] for row in result["per_image"]} == {11 + 1}
+    assert {row["decoding_time"] for row in result["per_image"]} == {1}
 
 
-def test_what_was_measured_survives_an_interrupt(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "results.json"
-    # Two trial calls, one to warm up, two points of the first picture, one of the second.
-    fake = Failing(KeyboardInterrupt(), after=6)
-    with pytest.raises(KeyboardInterrupt):
-        measure([Run(fake, (1, 2))], find_pictures(folder), output=output, curves={"line": CURVE})
-    (result,) = json.loads(output.read_text())
-    rows = result["per_image"]
-    assert [(row["image"], row["quality"]) for row in rows] == [("a.png", 1), ("a.png", 2), ("b.png", 1)]
-    assert (result["pictures"], result["complete"], result["bd_rate"]) == (1, False, None)
-    assert result["qualities"] == [1, 2]
-    assert result["results"]["bpp"] == [rows[0]["bpp"], rows[1]["bpp"]]
-
-
-def test_before_the_first_whole_picture_there_are_no_means(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "results.json"
-    with pytest.raises(KeyboardInterrupt):
-        measure([Run(Failing(KeyboardInterrupt(), 4), (1, 2))], find_pictures(folder), output=output)
-    (result,) = json.loads(output.read_text())
-    assert len(result["per_image"]) == 1
-    assert (result["pictures"], result["qualities"], result["results"]["bpp"]) == (0, [], [])
+def test_a_process_of_its_own(folder: Path) -> None:
+    (result,) = measure([Run(Fake(), (1, 2, 4, 5))], find_photos(folder))
+    process = result["process"]
+    (point,) = (row for row in result["per_image"] if (row["image"], row["quality"]) == ("a.png", 4))
+    assert {key: process[key] for key in ("image", "sha256", "quality")} == {
+        key: point[key] for key in ("image", "sha256", "quality")
+    }
+    assert (process["encoding_memory"], process["decoding_memory"]) == (4096, None)
+    assert process["encoding_start_up"] == 1e9 - point["encoding_time"]
+    assert process["decoding_start_up"] == 2e9 - point["decoding_time"]
+    (result,) = measure([Run(Fake(), (1,))], find_photos(folder), processes=False)
+    assert result["process"] is None
 
 
 @pytest.mark.parametrize("error", [ImageError("too large"), CorruptFileError("checksum")])
 def test_an_error_of_the_codec_names_the_picture_and_keeps_its_kind(folder: Path, error: HpcmError) -> None:
     with pytest.raises(type(error), match=rf"b\.png, quality 2: {error}"):
-        measure([Run(Failing(error, 6), (1, 2))], find_pictures(folder))
+        measure([Run(Failing(error, 6), (1, 2))], find_photos(folder))
 
 
-def test_a_codec_that_cannot_run_says_so_before_another_one_does(folder: Path, tmp_path: Path) -> None:
-    output, first = tmp_path / "results.json", Fake()
+def test_a_codec_that_cannot_run_says_so_before_another_one_does(folder: Path, store: Store) -> None:
+    first, second = Fake(), Failing(WeightsError("no weights"), 0)
     with pytest.raises(WeightsError):
-        measure(
-            [Run(first, (1,)), Run(Failing(WeightsError("no weights"), 0), (1,))],
-            find_pictures(folder),
-            output=output,
-        )
+        measure([Run(first, (1,)), Run(second, (1,))], find_photos(folder), store=store)
     assert [width for width, _ in first.calls] == [64]
-    assert not output.exists()
+    assert not store.path.exists()
 
 
 def test_a_decoder_that_changes_the_size_is_an_error(folder: Path) -> None:
     class Cropping(Fake):
-        def decode(self, data: bytes) -> Image.Image:
-            return super().decode(data).crop((0, 0, 8, 8))
+        def decode(self, data: bytes) -> Pixels:
+            return super().decode(data)[:8]
 
     with pytest.raises(UsageError, match=r"a\.png.*one size"):
-        measure([Run(Cropping(), (1,))], find_pictures(folder))
+        measure([Run(Cropping(), (1,))], find_photos(folder))
 
 
 @pytest.mark.parametrize("runs", [[], [Run(Fake(), ())]])
 def test_nothing_to_measure_is_refused(folder: Path, runs: list[Run]) -> None:
     with pytest.raises(UsageError, match="nothing to measure"):
-        measure(runs, find_pictures(folder))
+        measure(runs, find_photos(folder))
 
 
-def test_an_output_without_a_folder_is_refused_before_anything_runs(folder: Path) -> None:
-    fake = Fake()
-    with pytest.raises(UsageError, match="cannot write"):
-        measure([Run(fake, (1,))], find_pictures(folder), output=folder / "nowhere" / "results.json")
-    assert not fake.calls
-
-
-def test_an_output_that_is_a_folder_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="cannot write"):
-        measure([Run(Fake(), (1,))], find_pictures(folder), output=folder / "folder.png")
-    assert not list(folder.glob("*.part"))
-
-
+@pytest.mark.parametrize("package", ["pytorch_msssim", "bjontegaard"])
 def test_a_missing_package_is_said_before_anything_runs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
-    fake = Fake()
+    monkeypatch.setitem(sys.modules, package, None)
+    codec = Fake()
     with pytest.raises(HpcmError, match="'bench'"):
-        measure([Run(fake, (1,))], find_pictures(folder))
-    assert not fake.calls
+        measure([Run(codec, (1,))], find_photos(folder))
+    assert not codec.calls
 
 
-def test_orientation_and_grey_are_resolved_before_coding(tmp_path: Path) -> None:
-    image = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "turned.png", exif=exif)
-    (result,) = measure([Run(Fake(), (4,))], find_pictures(tmp_path))
-    assert (result["per_image"][0]["width"], result["per_image"][0]["height"]) == (8, 12)
+def test_a_codec_that_is_missing_is_told_of_recorded_and_left_out(folder: Path) -> None:
+    codec, lines = Fake("two"), list[str]()
+    runs = [Run(Fake("one"), (1, 2)), Run(codec, (1,), missing="there is no package two")]
+    one, two = measure(runs, find_photos(folder), tell=lines.append)
+    assert lines == ["two is left out: there is no package two"]
+    assert not codec.calls
+    assert (one["skipped"], one["complete"], one["bd_rate"]) == (None, True, {})
+    assert (two["skipped"], two["complete"], two["per_image"]) == ("there is no package two", False, [])
+    assert two["results"] == {key: [] for key in METRICS}
 
 
-def test_curves_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "curves.json"
-    path.write_text(json.dumps({"line": {"bpp": [1, 2], "psnr": [30, 31.5]}}))
-    assert load_curves(path) == {"line": Curve((1.0, 2.0), (30.0, 31.5))}
+# BD-rate, by hand.
+
+
+def record(name: str, curve: Sequence[tuple[float, float | None]]) -> Record:
+    """Of a codec that was measured on one picture at these points, rate and PSNR."""
+    made = Record(name, name, "", {}, tuple(range(len(curve))), {})
+    for i, (bpp, psnr) in enumerate(curve):
+        made.points["a.png", i] = Point("a.png", "", 1, 1, i, 1, bpp, psnr, None, 1, 1)
+    return made
+
+
+def deltas(curve: Any, other: Any) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    result = summarise([record("test", curve), record("anchor", other)], ["a.png"])[0]
+    return result["bd_rate"]["anchor"], result["bd_psnr"]["anchor"]
+
+
+def test_half_the_bits_everywhere() -> None:
+    anchor = [(0.2, 30.0), (0.5, 33.0), (1.0, 36.0), (2.0, 39.0)]
+    rate, _ = deltas([(bpp / 2, psnr) for bpp, psnr in anchor], anchor)
+    assert rate == {"percent": pytest.approx(-50), "psnr_from": 30.0, "psnr_to": 39.0}
+
+
+def test_lines_of_different_slope() -> None:
+    """Two points make a line: log(rate) differs by log 0.5 at one end and by log 0.75 at the other."""
+    rate, _ = deltas([(0.5, 30.0), (1.5, 40.0)], [(1.0, 30.0), (2.0, 40.0)])
+    assert rate["percent"] == pytest.approx(100 * (math.sqrt(0.5 * 0.75) - 1))
+    # PSNR differs by 2 dB at one end and 4 dB at the other.
+    _, gain = deltas([(1.0, 32.0), (4.0, 44.0)], [(1.0, 30.0), (4.0, 40.0)])
+    assert gain == {"db": pytest.approx(3), "bpp_from": 1.0, "bpp_to": 4.0}
+
+
+def test_only_the_range_that_both_have() -> None:
+    """On log2(rate) = psnr - 30 and the same less 1, whatever parts of these lines are known."""
+    rate, gain = deltas([(0.5, 30.0), (16.0, 35.0)], [(1.0, 30.0), (4.0, 32.0)])
+    assert rate == {"percent": pytest.approx(-50), "psnr_from": 30.0, "psnr_to": 32.0}
+    assert gain == {"db": pytest.approx(1), "bpp_from": 1.0, "bpp_to": 4.0}
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("curve", "low"),
     [
-        "",
-        "[1]",
-        '{"line": 3}',
-        '{"line": {"bpp": [1, 2]}}',
-        '{"line": {"bpp": [1, 2], "psnr": ["x", "y"]}}',
-        '{"line": {"bpp": [1, 2], "psnr": [30]}}',
-        '{"line": {"bpp": [0, 2], "psnr": [30, 31]}}',
+        ([(1.0, 50.0), (2.0, 60.0)], None),
+        ([(1.0, 31.0)], None),
+        ([(1.0, 31.0), (2.0, None)], None),
+        ([(1.0, 31.0), (2.0, 31.0), (3.0, 33.0)], 31.0),
+    ],
+    ids=["no shared range", "one quality", "without loss", "equal PSNR"],
+)
+def test_no_bd_rate(curve: list[tuple[float, float | None]], low: float | None) -> None:
+    rate, _ = deltas(curve, [(1.0, 30.0), (4.0, 40.0)])
+    assert rate["percent"] is None
+    assert rate["psnr_from"] == low
+
+
+def test_the_matrix_is_of_all_that_is_complete(folder: Path) -> None:
+    runs = [Run(Fake("one"), (1, 2, 3)), Run(Fake("two"), (2, 3, 4))]
+    one, two = measure(runs, find_photos(folder))
+    there = metrics.bd_rate(*(r["results"][key] for r in (two, one) for key in ("bpp", "psnr-rgb")))
+    assert one["bd_rate"]["two"]["percent"] == there
+    assert (1 + there / 100) * (1 + two["bd_rate"]["one"]["percent"] / 100) == pytest.approx(1)
+
+
+# Written as it comes, and gone on with.
+
+
+def test_output_is_what_is_returned(folder: Path, store: Store) -> None:
+    runs = [Run(Fake("one"), (1, 2), "ab"), Run(Fake("two"), (2,))]
+    results = measure(runs, find_photos(folder), store=store)
+    assert store.read() == results
+    assert sorted(path.name for path in store.path.parent.iterdir()) == ["pictures", "results.json"]
+
+
+@pytest.mark.parametrize("after", [4, 6, 8])
+def test_what_was_measured_survives_an_interrupt(folder: Path, store: Store, after: int) -> None:
+    failing = Failing(KeyboardInterrupt(), after)  # the first three calls are to try out and to warm up
+    with pytest.raises(KeyboardInterrupt):
+        measure([Run(failing, (1, 2))], find_photos(folder), store=store)
+    (result,) = store.read()
+    rows, finished = result["per_image"], (after - 3) // 2
+    names = [(name, quality) for name in ("a.png", "b.png", "c.bmp") for quality in (1, 2)]
+    assert [(row["image"], row["quality"]) for row in rows] == names[: after - 3]
+    assert (result["pictures"], result["complete"], result["bd_rate"]) == (finished, False, None)
+    assert result["qualities"] == ([1, 2] if finished else [])
+    for i, mean in enumerate(result["results"]["bpp"]):
+        assert mean == pytest.approx(sum(row["bpp"] for row in rows[i::2][:finished]) / finished)
+
+
+@pytest.mark.parametrize("folders", [False, True])
+@pytest.mark.parametrize("after", [4, 6, 8])
+def test_resume_measures_what_is_missing(folder: Path, tmp_path: Path, after: int, folders: bool) -> None:
+    store = Store(tmp_path / "results", folders)
+    photos = find_photos(folder)
+    with pytest.raises(KeyboardInterrupt):
+        measure([Run(Failing(KeyboardInterrupt(), after), (1, 2))], photos, store=store)
+    codec, lines, seen = Fake(), list[str](), list[Progress]()
+    results = measure(
+        [Run(codec, (1, 2))], photos, store=store, resume=True, tell=lines.append, progress=seen.append
+    )
+    taken = after - 3
+    assert lines == [f"{taken} of 6 points taken over from {store.path}"]
+    assert {state.total for state in seen} == {6 - taken}
+    assert len(codec.calls) == 3 + 6 - taken
+    assert timeless(results) == timeless(measure([Run(Fake(), (1, 2))], photos))
+    assert store.read() == results
+
+
+def test_resume_of_what_is_complete_measures_nothing(folder: Path, store: Store) -> None:
+    photos = find_photos(folder)
+    before = measure([Run(Fake(), (1, 2))], photos, store=store)
+    codec = Fake()
+    assert measure([Run(codec, (1, 2))], photos, store=store, resume=True) == before
+    assert not codec.calls
+
+
+def test_resume_with_nothing_there_begins(folder: Path, store: Store) -> None:
+    lines: list[str] = []
+    measure([Run(Fake(), (1,))], find_photos(folder), store=store, resume=True, tell=lines.append)
+    assert lines == [f"0 of 3 points taken over from {store.path}"]
+
+
+def test_resume_adds_codecs_and_qualities(folder: Path, store: Store) -> None:
+    photos = find_photos(folder)
+    measure([Run(Fake("one"), (1, 2))], photos, store=store)
+    one, two = Fake("one"), Fake("two")
+    results = measure([Run(one, (1, 2, 3)), Run(two, (1,))], photos, store=store, resume=True)
+    assert [q for width, q in one.calls if width != 64] == [1, 3, 3, 3]
+    assert [row["quality"] for row in results[0]["per_image"]] == [1, 2, 3] * 3
+    assert results[1]["complete"]
+
+
+def test_resume_notices_a_picture_that_changed(folder: Path, store: Store) -> None:
+    measure([Run(Fake(), (1, 2))], find_photos(folder), store=store)
+    save(folder / "b.png", 20, seed=9)
+    codec, lines = Fake(), list[str]()
+    photos = find_photos(folder)
+    results = measure([Run(codec, (1, 2))], photos, store=store, resume=True, tell=lines.append)
+    assert lines[0] == "fake is measured anew on b.png, which changed"
+    assert lines[1].startswith("4 of 6 points")
+    assert timeless(results) == timeless(measure([Run(Fake(), (1, 2))], photos))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"weights_sha256": "cd"}, "its weights"),
+        ({"kind": "other"}, "its settings"),
+        ({"description": "fake 1.1"}, "its version"),
+        ({"threads": 99}, "the environment (threads)"),
     ],
 )
-def test_curves_of_another_form_are_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "curves.json"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=r"curves\.json"):
-        load_curves(path)
+def test_resume_notices_what_changed(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], what: str
+) -> None:
+    photos = find_photos(folder)
+    measure([Run(Fake(), (1,), "ab"), Run(Fake("same"), (1,))], photos, store=store)
+    codec = Fake(kind=change.get("kind", "fake"))
+    codec.description = change.get("description", codec.description)
+    same = [Run(Fake("same"), (1,))]
+    if "threads" in change:
+        env = {**module._environment(), **change}
+        monkeypatch.setattr(module, "_environment", lambda: env)
+        same = []
+        store.path.write_text(json.dumps(store.read()[:1]))
+    run = Run(codec, (1,), change.get("weights_sha256", "ab"))
+    lines: list[str] = []
+    measure([run, *same], photos, store=store, resume=True, tell=lines.append)
+    assert lines[0] == f"fake is measured anew: {what} changed"
+    assert lines[1].startswith("0 of 3" if "threads" in change else "3 of 6")
+    assert len(codec.calls) == 5
 
 
-def test_missing_curves_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read the curves"):
-        load_curves(tmp_path / "curves.json")
+def test_resume_drops_nothing_unless_forced(folder: Path, store: Store) -> None:
+    photos = find_photos(folder)
+    measure([Run(Fake("one"), (1, 2)), Run(Fake("two"), (1,))], photos, store=store)
+    before = store.path.read_bytes()
+    with pytest.raises(UsageError, match=r"not asked for \(3 of one, 3 of two\)"):
+        measure([Run(Fake("one"), (1,))], photos, store=store, resume=True)
+    runs = [Run(Fake("one"), (1, 2)), Run(Fake("two"), (1,), missing="it is gone")]
+    with pytest.raises(UsageError, match=r"not asked for \(3 of two\)"):
+        measure(runs, photos, store=store, resume=True)
+    assert store.path.read_bytes() == before
+    measure([Run(Fake("one"), (1,))], photos, store=store, resume=True, force=True)
+    (result,) = store.read()
+    assert len(result["per_image"]) == 3
 
 
-@pytest.fixture
-def fake_hpcm(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    calls: list[Any] = []
-
-    def encode(image: Image.Image, quality: float = 5, phase: int = 4, **options: Any) -> bytes:
-        calls.append((phase, quality, options))
-        return Fake().encode(image, quality)
-
-    def decode(data: bytes, weights: Path | None = None, device: str = "auto") -> Image.Image:
-        calls.append((weights, device))
-        return Fake().decode(data)
-
-    monkeypatch.setattr(codec, "encode", encode)
-    monkeypatch.setattr(codec, "decode", decode)
-    return calls
+@pytest.mark.parametrize("text", ["", "3", "[3]", "{}", '[{"name": "fake"}]', '[{"published": false}]'])
+def test_resume_from_something_else_is_refused(folder: Path, store: Store, text: str) -> None:
+    store.path.write_text(text)
+    with pytest.raises(UsageError, match="results of hpcm bench"):
+        measure([Run(Fake(), (1,))], find_photos(folder), store=store, resume=True)
+    assert store.path.read_text() == text
 
 
-def test_bench_is_this_codec_at_every_phase(folder: Path, fake_hpcm: list[Any]) -> None:
-    output, curves = folder / "results.json", folder / "curves.json"
-    curves.write_text(json.dumps({"line": {"bpp": CURVE.bpp, "psnr": CURVE.psnr}}))
-    results = bench(
-        folder,
-        phases=(0, 4, 0),
-        qualities=(1, 2.5),
-        limit=2,
-        device="cpu",
-        curves=curves,
-        output=output,
-        weights_sha256={4: "abcd"},
-    )
-    assert [result["name"] for result in results] == ["hpcm-rwkv-0-lite", "hpcm-rwkv-4-lite"]
-    assert [result["weights_sha256"] for result in results] == [None, "abcd"]
-    assert [result["pictures"] for result in results] == [2, 2]
-    assert all(math.isfinite(result["bd_rate"]["line"]) for result in results)
-    assert json.loads(output.read_text()) == results
-    options = {"family": "rwkv", "preset": "lite", "weights": None, "device": "cpu"}
-    assert (4, 2.5, options) in fake_hpcm
-    assert (None, "cpu") in fake_hpcm
+def test_writing_takes_a_small_share_of_the_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cost, written = 0.0, 0.0, []
+
+    def results() -> list[dict[str, Any]]:
+        nonlocal now
+        written.append(now)
+        now += cost
+        return []
+
+    monkeypatch.setattr("hpcmcodec.evaluation.results.time.monotonic", lambda: now)
+    for _ in range(50):  # five seconds, ten points in each
+        store.write(results)
+        now += 0.1
+    assert len(written) == 5
+    cost = 1.0
+    start = now = now + 2
+    while now < start + 200:
+        store.write(results)
+        now += 0.1
+    assert len(written) == 5 + 10
+    store.write(results, final=True)
+    assert len(written) == 16
 
 
-def test_one_weight_file_serves_one_phase(folder: Path, fake_hpcm: list[Any]) -> None:
-    with pytest.raises(UsageError, match="one phase"):
-        bench(folder, phases=(3, 4), weights="w.safetensors")
-    bench(folder, phases=(4,), qualities=(1,), limit=1, weights="w.safetensors")
-    assert fake_hpcm[-1][0].name == "w.safetensors"
+def test_an_output_that_cannot_be_written_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its folder does not exist"):
+        bench(folder, others=(), output=tmp_path / "nowhere" / "results.json")
+    store = Store(folder, folder=False)
+    with pytest.raises(UsageError, match="cannot write"):
+        measure([Run(Fake(), (1,))], find_photos(folder), store=store)
+
+
+# This codec, and its process.
+
+
+@pytest.mark.parametrize("tile", [None, 256])
+def test_one_analysis_for_all_qualities(monkeypatch: pytest.MonkeyPatch, tile: int | None) -> None:
+    """The files are byte for byte those of an encode each."""
+    fake.install(monkeypatch)
+    count = 0
+    latent = fake.FakeModel.latent
+
+    def counted(self: fake.FakeModel, x: Any) -> Any:
+        nonlocal count
+        count += 1
+        return latent(self, x)
+
+    monkeypatch.setattr(fake.FakeModel, "latent", counted)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 500, 4), dtype=np.uint8)
+    analysed = codec.analyse_picture(pixels, tile=tile)
+    once = count
+    for quality in (1, 3.7, 8, 1):
+        encoded = analysed.encode(quality)
+        assert count == once
+        assert encoded == codec.encode_picture(pixels, quality, tile=tile)
+        count = once
+    with pytest.raises(UsageError, match="quality"):
+        analysed.encode(9)
+
+
+def test_one_analysis_of_a_real_model(tiny_weights: Callable[[int], Path]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    ours = HpcmCodec(preset="tiny", weights=tiny_weights(4))
+    encode = ours.analyse(pixels)
+    for quality in (8, 1, 4.5):
+        data = encode(quality)
+        assert (
+            data
+            == ours.encode(pixels, quality)
+            == codec.encode(pixels, quality, preset="tiny", weights=tiny_weights(4))
+        )
+        decoded = ours.decode(data)
+        assert decoded.shape == pixels.shape
+        assert decoded.dtype == np.uint8
 
 
 def test_hpcm_is_a_codec() -> None:
     ours: module.Codec = HpcmCodec(phase=2, preset="tiny")
     assert ours.name == "hpcm-rwkv-2-tiny"
     assert "phase 2" in ours.description
+    assert ours.settings == {
+        "codec": "hpcm",
+        "family": "rwkv",
+        "phase": 2,
+        "preset": "tiny",
+        "device": "auto",
+    }
+
+
+def test_a_real_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is its own: what this process holds, torch among it, does not count."""
+    monkeypatch.undo()
+    held = np.ones(150_000_000, dtype=np.uint8)
+    costs = probe.fresh(ANCHORS["jpeg"], np.zeros((64, 64, 3), dtype=np.uint8), 50, threads=1)
+    del held
+    assert costs is not None
+    for cost in costs:
+        assert cost.seconds > 0
+        assert cost.memory is None or 5e6 < cost.memory < 150e6
+
+
+def test_a_process_that_fails_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    assert probe.fresh(ANCHORS["jpeg"], pixels, 101, threads=1) is None
+
+    class Local(Fake):
+        pass
+
+    assert probe.fresh(Local(), pixels, 1, threads=1) is None
+
+
+def test_bench_is_this_codec_beside_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.install(monkeypatch)
+    curves = folder.parent / "curves.json"
+    curves.write_text(
+        json.dumps({"VTM": {"bpp": [1, 9], "psnr": [10, 60]}, "jpeg": {"bpp": [1, 2], "psnr": [3, 4]}})
+    )
+    results = bench(
+        folder,
+        qualities=(1, 2.5),
+        others=("jpeg", "webp"),
+        limit=2,
+        curves=curves,
+        weights_sha256={4: "abcd"},
+    )
+    names = ["hpcm-rwkv-4-lite", "jpeg", "webp", "VTM", "jpeg (curves)"]
+    assert [result["name"] for result in results] == names
+    assert [result["published"] for result in results] == [False] * 3 + [True] * 2
+    assert results[0]["qualities"] == [1, 2.5]
+    assert results[0]["weights_sha256"] == "abcd"
+    assert results[1]["qualities"] == list(ANCHORS["jpeg"].qualities)
+    assert results[1]["settings"]["codec"] == "jpeg"
+    assert math.isfinite(results[1]["bd_rate"]["webp"]["percent"])
+    assert set(results[0]["bd_rate"]) == set(names[1:])
+    assert results[3]["results"] == {"bpp": [1.0, 9.0], "psnr-rgb": [10.0, 60.0]}
+
+
+def test_one_weight_file_serves_one_phase(folder: Path) -> None:
+    with pytest.raises(UsageError, match="one phase"):
+        bench(folder, phases=(3, 4), weights="w.safetensors")
+
+
+# The command.
+
+
+def test_command(hpcm: Hpcm, folder: Path) -> None:
+    code, out, err = hpcm("bench pictures --qualities 1,3-4 --json r.json")
+    assert (code, err) == (0, "")
+    results = json.loads(Path("r.json").read_text())
+    assert [result["name"] for result in results] == ["hpcm-rwkv-4-lite", "jpeg", "webp", "avif"]
+    assert results[0]["qualities"] == [1, 3, 4]
+    for part in ("3 pictures", "MS-SSIM", "BD-rate", "against", *(r["name"] for r in results)):
+        assert part in out
+    assert "in a process of its own: encode 1000000000.00 s in 4.1 KB, decode" in out
+
+    code, out, err = hpcm("bench pictures --qualities 1,3-4 --json r.json --resume")
+    points = sum(len(result["per_image"]) for result in results)
+    assert (code, err) == (0, f"hpcm: note: {points} of {points} points taken over from r.json\n")
+
+
+def test_a_bar_on_a_terminal(hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes that for one
+    code, _, err = hpcm("bench pictures --codecs none --qualities 2")
+    assert code == 0
+    assert "c.bmp hpcm-rwkv-4-lite" in err
+    assert "3/3" in err
+
+
+def test_command_prints_json(hpcm: Hpcm, folder: Path) -> None:
+    code, out, err = hpcm("bench pictures --codecs none --qualities 2 --limit 1 --json -")
+    assert (code, err) == (0, "")
+    (result,) = json.loads(out)
+    assert result["qualities"] == [2]
+
+
+def test_command_with_a_folder(hpcm: Hpcm, folder: Path) -> None:
+    assert hpcm("bench pictures --codecs jpeg --qualities 2 --json results/")[0] == 0
+    assert sorted(path.name for path in Path("results").iterdir()) == ["hpcm-rwkv-4-lite.json", "jpeg.json"]
+    code, _, err = hpcm("bench pictures --codecs jpeg --qualities 2 --json results --resume")
+    assert code == 0
+    assert "36 of 36 points" in err
+
+
+def test_command_draws_and_reports(hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def draw(results: Results, path: Path) -> None:
+        calls.append(([result["name"] for result in results], path))
+
+    def write(results: Results, pictures: Path, path: Path, **options: Any) -> None:
+        options.pop("progress")(0.5)
+        calls.append(([result["name"] for result in results], pictures, path, options))
+
+    monkeypatch.setattr("hpcmcodec.evaluation.plot.draw", draw)
+    monkeypatch.setattr("hpcmcodec.evaluation.report.write", write)
+    Path("report.html").touch()
+    words = "bench pictures --codecs jpeg --qualities 2,3 --plot rd.png --html report.html"
+    assert "report.html exists" in hpcm(words)[2]
+    code, _, err = hpcm(f"{words} --force")
+    assert (code, err) == (0, "")
+    names = ["hpcm-rwkv-4-lite", "jpeg"]
+    assert calls == [
+        (names, Path("rd.png")),
+        (names, Path("pictures"), Path("report.html"), {"weights": None}),
+    ]
+
+
+def test_command_without_a_codec(hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    code, out, err = hpcm("bench pictures --codecs jxl --qualities 2 --json r.json")
+    assert code == 0
+    assert err.startswith("hpcm: note: jxl is left out: ")
+    assert err.count("\n") == 1
+    assert "jxl" not in out
+    skipped = json.loads(Path("r.json").read_text())[1]
+    assert "pillow-jxl-plugin" in skipped["skipped"]
+
+
+def test_command_interrupted_and_resumed(hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compress, calls = fake.FakeModel.compress_latent, itertools.count(1)
+
+    def interrupted(self: fake.FakeModel, *words: Any) -> Any:
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+        return compress(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake.FakeModel, "compress_latent", interrupted)
+        code, out, err = hpcm("bench pictures --codecs none --qualities 1-2 --json r.json")
+    assert (code, out) == (130, "")
+    assert err == (
+        "hpcm: note: r.json holds what was measured; --resume goes on from there\nhpcm: interrupted\n"
+    )
+    code, _, err = hpcm("bench pictures --codecs none --qualities 1-2 --json r.json --resume")
+    assert (code, err) == (0, "hpcm: note: 3 of 6 points taken over from r.json\n")
+    (result,) = json.loads(Path("r.json").read_text())
+    assert result["complete"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        ("bench pictures --json r.json", 2, "r.json exists: go on with it with --resume"),
+        ("bench pictures --json no/r.json", 2, "cannot write no/r.json: its folder does not exist"),
+        ("bench pictures --resume", 2, "--json"),
+        ("bench pictures --json - --resume", 2, "--json"),
+        ("bench pictures --plot there.png", 2, "there.png exists"),
+        ("bench pictures --plot rd.bmp", 2, "not rd.bmp"),
+        ("bench pictures --html no/r.html", 2, "its folder does not exist"),
+        ("bench pictures --codecs gif", 2, "'gif'"),
+        ("bench pictures --effort much", 2, "much"),
+        ("bench pictures --curves r.json --codecs none", 2, "r.json is not a file of curves"),
+        ("bench pictures --phases 2", 4, "no weights for phase 2"),
+        ("bench pictures --qualities 0-3", 2, "quality goes from 1 to 8"),
+        ("bench pictures --qualities 5-3", 2, "nothing to measure"),
+        ("bench nowhere", 2, "cannot read the folder nowhere: No such file or directory"),
+        ("bench .", 2, "no pictures in ."),
+        ("bench broken", 1, "broken/a.png is not a picture"),
+    ],
+)
+def test_complaints(hpcm: Hpcm, folder: Path, words: str, code: int, part: str) -> None:
+    Path("r.json").write_text('[{"name": "other"}]')
+    Path("there.png").mkdir()
+    Path("broken").mkdir()
+    Path("broken/a.png").write_text("broken")
+    result = hpcm(words)
+    assert result[0] == code, result
+    assert result[1] == ""
+    assert result[2].startswith("hpcm: ")
+    assert result[2].count("\n") == 1
+    assert part in result[2]
+    assert Path("r.json").read_text() == '[{"name": "other"}]'

@@ -294,20 +294,6 @@ def test_info(hpcm: Hpcm) -> None:
         assert fact in out
 
 
-def test_bench(hpcm: Hpcm, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(CROP.read_bytes())
-    code, out, _ = hpcm("bench", "pictures", "--qualities", "1,3-4", "--json", "-o", "results.json")
-    assert code == 0
-    results = json.loads(out)
-    assert results[0]["qualities"] == [1, 3, 4]
-    assert json.loads(Path("results.json").read_text()) == results
-    code, out, _ = hpcm("bench", "pictures", "--qualities", "3.5", "--limit", "1")
-    assert code == 0
-    assert "hpcm-rwkv-4-lite: 1 pictures" in out
-    assert "3.5" in out
-
-
 def test_models(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"parameters": 30_269_947, "macs_per_pixel": 386_443.6}
     monkeypatch.setattr("hpcmcodec.models.complexity.complexity", lambda _: counts)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from hpcmcodec import ModelMismatchError
 from hpcmcodec.codec import decode_picture, encode_picture
 from hpcmcodec.container import describe, pack, unpack
-from tests import fuzz
 
 GOLDEN = sorted((Path(__file__).parent / "data" / "golden").glob("*.hpcm"))
 SHOWN = {
@@ -21,6 +20,7 @@ SHOWN = {
     "grey": ("L", (64, 100)),
     "tiles": ("RGB", (600, 70)),
 }
+WEIGHTS = Path(__file__).parent / "data" / "golden" / "rwkv-4-tiny.safetensors"
 Weights = Callable[[int], Path]
 
 every_file = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -46,17 +46,13 @@ def test_container(path: Path) -> None:
 
 
 @every_file
-def test_picture(path: Path, tiny_weights: Weights) -> None:
-    """Floating point may differ elsewhere: that is what the error is for. A wrong picture never comes out."""
-    try:
-        decoded = decode_picture(path.read_bytes(), tiny_weights(4))
-    except ModelMismatchError:
-        return
+def test_picture(path: Path) -> None:
+    """Whatever machine reads them: symbols are integers' work, and pixels may differ by one level."""
+    decoded = decode_picture(path.read_bytes(), WEIGHTS)
     assert (decoded.image.mode, decoded.image.size) == SHOWN[path.stem] and not decoded.broken
-    number = ("rgb", "alpha", "grey", "tiles").index(path.stem)
-    fresh = decode_picture(fuzz.seeds(tiny_weights(4))[number], tiny_weights(4)).image
-    difference = np.abs(np.asarray(decoded.image).astype(int) - np.asarray(fresh).astype(int))
-    assert np.median(difference) <= 1
+    pixels = np.asarray(decoded.image).astype(int)
+    with Image.open(path.with_suffix(".png")) as then:
+        assert np.abs(pixels - np.asarray(then).astype(int)).max() <= 1
 
 
 def test_what_is_written_today_is_of_that_format(tiny_weights: Weights) -> None:

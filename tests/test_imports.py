@@ -29,12 +29,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "metrics": (),
     "models": ("config", "entropy", "layers", "ops"),
     "models.context": ("config", "layers", "models.schedule"),
-    "models.hpcm": ("config", "entropy", "models.context", "models.schedule", "models.transforms"),
+    "models.exact": ("layers", "models.context"),
+    "models.hpcm": (
+        *("config", "entropy", "layers.exact"),
+        *("models.context", "models.exact", "models.schedule", "models.transforms"),
+    ),
     "models.schedule": (),
     "models.transforms": ("layers",),
     "ops": (),
     "pictures": (),
-    "training": ("config", "entropy", "metrics", "models", "ops", "zoo"),
+    "selftest": ("config", "entropy", "models", "zoo"),
+    "training": ("config", "entropy", "layers", "metrics", "models", "ops", "selftest", "zoo"),
     "zoo": ("config", "models"),
 }
 STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from torch import Tensor
 from hpcmcodec import codec, zoo
 from hpcmcodec.config import ModelConfig
 from hpcmcodec.container import pack, unpack
-from hpcmcodec.entropy import coders
+from hpcmcodec.entropy import coders, gaussian_tables
 from hpcmcodec.errors import CorruptFileError, ImageError, ModelMismatchError
 from hpcmcodec.models import HPCM, STRIDE, Compressed, windows
-from tests.conftest import build_tiny, every_phase, kodak_crop, to_input
+from tests.conftest import build_tiny, every_phase, kodak_crop, sample_batches, to_input
 
 Models = Callable[[int], HPCM]
 Weights = Callable[[int], Path]
@@ -91,8 +92,9 @@ def test_latent_of_a_model_in_any_memory_format(config: ModelConfig, size: tuple
 
 @every_phase
 def test_estimate_is_what_the_tables_take(config: ModelConfig, tiny: Models, written: Written) -> None:
-    """But for the escapes, which a likelihood knows nothing of."""
-    model, x = tiny(config.phase), to_input(kodak_crop())
+    """But for the escapes, which a likelihood knows nothing of, and with tables of its own kind."""
+    model, x = copy.copy(tiny(config.phase)), to_input(kodak_crop())
+    model.tables = gaussian_tables()
     coded = check_latent(model, x, 5.0)
     likelihoods = model(x, torch.tensor([5.0]), noise=False)["likelihoods"]
     for name, (stream, _), bits in zip("zy", (written[0], written[-1]), coded.bits, strict=True):
@@ -225,7 +227,7 @@ def test_other_weights_are_refused(tiny_weights: Weights, tmp_path: Path) -> Non
     model = build_tiny(zoo.load_model(4, "tiny", weights=tiny_weights(4)).config)
     model.quant_step.log.data += 0.01
     other = tmp_path / "other.safetensors"
-    export(model, other, {})
+    export(model, other, {}, sample_batches())
     data = codec.encode(picture(64, 64), preset="tiny", weights=tiny_weights(4), device="cpu")
     with pytest.raises(ModelMismatchError, match="made with weights"):
         codec.decode(data, weights=other, device="cpu")

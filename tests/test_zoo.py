@@ -12,12 +12,12 @@ from torch import Tensor
 
 from hpcmcodec import zoo
 from hpcmcodec.config import ModelConfig
-from hpcmcodec.entropy.tables import gaussian_tables
+from hpcmcodec.entropy.tables import LEVELS
 from hpcmcodec.errors import UsageError, WeightsError
 from hpcmcodec.models import HPCM
 from hpcmcodec.models.hpcm import ENTROPY_PARTS, SYNTHESIS_PARTS
 from hpcmcodec.training.export import export, quantise
-from tests.conftest import TINY, build_tiny, every_phase
+from tests.conftest import TINY, build_tiny, every_phase, sample_batches
 
 Weights = Callable[[int], Path]
 LARGEST = 32_000_000
@@ -31,6 +31,8 @@ TOLD_BY = {
     "inverse_gain_z.log": "entropy",
     "scale_z.log": "entropy",
     "quant_step.log": "entropy",
+    "exact.bits": "entropy",
+    "exact.decay": "entropy",
     "tables.cdf": "entropy",
     "tables.offset": "entropy",
     "g_s.0.weight": "synthesis",
@@ -40,7 +42,7 @@ TOLD_BY = {
     "gain_y.log": "",
     "gain_z.log": "",
 }
-PARTS = {"entropy": (*ENTROPY_PARTS, zoo.TABLES), "synthesis": SYNTHESIS_PARTS}
+PARTS = {"entropy": (*ENTROPY_PARTS, zoo.TABLES, zoo.EXACT), "synthesis": SYNTHESIS_PARTS}
 
 
 def rewritten(
@@ -57,7 +59,7 @@ def rewritten(
 def test_export_and_load(config: ModelConfig, tiny_weights: Weights) -> None:
     original = build_tiny(config).state_dict()
     stored, metadata = zoo.read_weights(tiny_weights(config.phase))
-    model = zoo.load_model(config.phase, "tiny", weights=tiny_weights(config.phase))
+    model = zoo.load_model(config.phase, "tiny", weights=tiny_weights(config.phase), exact=False)
     assert metadata["model"] == config.name
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     loaded, small = model.state_dict(), 0
@@ -68,7 +70,9 @@ def test_export_and_load(config: ModelConfig, tiny_weights: Weights) -> None:
             step = stored[name + zoo.STEP]
             assert torch.equal(value, stored[name] * step)
             if ".shift." not in name:
-                assert ((value - original[name]).abs() <= 0.501 * step).all()
+                # Not to the nearest: what one weight loses, its neighbours in the row make good.
+                assert ((value - original[name]).abs() <= 10 * step).all()
+                assert (value - original[name]).abs().mean() <= step.mean()
                 small += value.numel()
         elif ".shift." not in name:  # these are stored folded
             assert torch.equal(value, original[name])
@@ -80,10 +84,7 @@ def test_export_and_load(config: ModelConfig, tiny_weights: Weights) -> None:
     ]
     for folded, unfolded in shifts:
         torch.testing.assert_close(folded.kernel(), unfolded.kernel(), rtol=1e-6, atol=1e-7)
-    for mine, theirs in zip(
-        model.tables.to_arrays().values(), gaussian_tables().to_arrays().values(), strict=True
-    ):
-        assert (mine == theirs).all()
+    assert len(model.tables.size) == LEVELS
 
 
 @pytest.mark.parametrize(("shape", "dim"), [((32, 48), 0), ((32, 24, 2, 2), 0), ((32, 24, 2, 2), 1)])
@@ -122,7 +123,7 @@ def test_fingerprints_tell_of_their_part_only(tiny_weights: Weights) -> None:
 
 def test_fingerprint_is_of_content_not_of_place(tiny_weights: Weights, tmp_path: Path) -> None:
     twin = tmp_path / "twin.safetensors"
-    export(build_tiny(TINY[4]), twin, {"trained": "elsewhere"})
+    export(build_tiny(TINY[4]), twin, {"trained": "elsewhere"}, sample_batches())
     models = [zoo.load_model(4, "tiny", weights=path) for path in (twin, tiny_weights(4))]
     assert models[0] is not models[1]
     assert models[0].entropy_id == models[1].entropy_id

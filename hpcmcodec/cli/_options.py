@@ -38,7 +38,7 @@ _LAST_PHASE = max(map(len, PHASES.values())) - 1
 
 DeviceOption = Annotated[
     Device,
-    typer.Option(help="Where to compute; auto is the CPU, since what a GPU codes a CPU may not decode."),
+    typer.Option(help="Where to compute; auto is the CPU."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Files at the same time; they share the threads.")]

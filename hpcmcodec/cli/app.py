@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import HpcmError
-from . import bench, decode, encode, info, models, train
+from . import bench, compare, decode, encode, export, info, models, selftest, train
 
 __all__ = ["app", "main", "run"]
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, decode, info, models, bench, train):
+for command in (encode, decode, info, models, bench, compare, selftest, train, export):
     name = command.__name__.rpartition(".")[2]
     app.command(name)(getattr(command, name))
 

@@ -31,7 +31,7 @@ from ._options import (
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["decode"]
+__all__ = ["decode", "parse_crop"]
 
 Crop = tuple[int, int, int, int]
 
@@ -78,7 +78,7 @@ def decode(
     work = partial(
         _decode,
         kind=_kind(planned.jobs[0].output, format),
-        crop=_crop(crop) if crop else None,
+        crop=parse_crop(crop) if crop else None,
         partial=partial_,
         compare=compare,
         weights=weights,
@@ -132,7 +132,8 @@ def _decode(
     )
 
 
-def _crop(text: str) -> Crop:
+def parse_crop(text: str) -> Crop:
+    """What `--crop` says: left, top, width and height in pixels."""
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError:

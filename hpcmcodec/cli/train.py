@@ -65,7 +65,7 @@ def train(
     ] = 1e-2,
     vector_rate: Annotated[
         float, typer.Option(min=0, rich_help_panel=RECIPE, help="Learning rate of all else (AdamW).")
-    ] = 1e-3,
+    ] = 2e-3,
     warmup: Annotated[
         float,
         typer.Option(

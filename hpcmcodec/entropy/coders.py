@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import ImageError
 from .likelihood import likelihood, positive_scale
 from .rans import SYMBOL_LIMIT, RansDecoder, encode
-from .tables import LEVELS, CdfTables, scale_index
+from .tables import LEVELS, CdfTables, raw_scale_index, scale_index
 
 __all__ = [
     "CountCoder",
@@ -105,7 +105,7 @@ def _to_symbols(q: Tensor) -> np.ndarray:
 
 
 def _to_indexes(scales: Tensor) -> np.ndarray:
-    return scale_index(positive_scale(scales))[0].permute(2, 0, 1).to(torch.int32).cpu().numpy().ravel()
+    return raw_scale_index(scales)[0].permute(2, 0, 1).to(torch.int32).cpu().numpy().ravel()
 
 
 class SymbolWriter:

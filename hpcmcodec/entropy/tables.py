@@ -30,6 +30,7 @@ __all__ = [
     "gaussian_tables",
     "generalized_gaussian_tables",
     "quantize_pmf",
+    "raw_scale_index",
     "scale_index",
     "scale_table",
 ]
@@ -66,7 +67,25 @@ def scale_index(scale: Tensor) -> Tensor:
     """
     # Compared in float64, into which every narrower float fits exactly.
     table = torch.from_numpy(scale_table()).to(scale.device)
-    return torch.bucketize(scale.detach().double(), table, out_int32=True).clamp_(max=LEVELS - 1)
+    return torch.bucketize(scale.detach().double().contiguous(), table, out_int32=True).clamp_(max=LEVELS - 1)
+
+
+def raw_scale_index(raw: Tensor) -> Tensor:
+    """`scale_index` of max(SCALE_MIN, softplus(raw)), by comparisons alone: the same on every machine.
+
+    Args:
+        raw: any shape, floating point.
+
+    Returns:
+        int32, same shape and device.
+    """
+    table = torch.from_numpy(_raw_scale_table()).to(raw.device)
+    return torch.bucketize(raw.detach().double().contiguous(), table, out_int32=True).clamp_(max=LEVELS - 1)
+
+
+def _raw_scale_table() -> FloatArray:
+    """What softplus makes `scale_table` of; rounded for the same reason."""
+    return np.array([round(scale + math.log(-math.expm1(-scale)), 9) for scale in scale_table()])
 
 
 @dataclass(frozen=True, eq=False)

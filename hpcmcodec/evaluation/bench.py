@@ -1,45 +1,91 @@
-"""Rate, quality and time of codecs over a folder of pictures, from the bytes that would be the files.
+"""Rate, quality and time of codecs side by side over a folder of pictures, from the bytes of whole files.
 
-`bench` measures this codec; `measure` takes anything that has the two methods of `Codec`, so that others
-can run beside it.
+`bench` measures this codec and the usual ones; `measure` takes anything that has the methods of `Codec`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 
-from .. import codec as hpcm
 from .. import metrics
-from ..errors import HpcmError, ImageError, UsageError
+from ..errors import HpcmError, UsageError
+from . import probe, published
+from .codecs import anchors
+from .ours import HpcmCodec
+from .photos import Photo, find_photos, read_photo
+from .results import Point, Process, Record, Store, is_folder, summarise, take_over
 
-__all__ = [
-    "QUALITIES",
-    "Codec",
-    "Curve",
-    "HpcmCodec",
-    "Point",
-    "Progress",
-    "Run",
-    "bench",
-    "find_pictures",
-    "load_curves",
-    "measure",
-]
+__all__ = ["ANCHORS", "QUALITIES", "Codec", "Progress", "Run", "bench", "measure"]
 
 QUALITIES: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+ANCHORS = ("jpeg", "webp", "avif")
+
+Pixels = NDArray[np.uint8]
+
+
+class Codec(Protocol):
+    """What is measured: a picture to bytes, which are all that a file would hold, and back.
+
+    Where it has a method `analyse(pixels)` too, which does what all qualities have in common and returns what
+    codes the picture at a quality, that is called once a picture; its time counts for every quality.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short and unique among the codecs of one comparison."""
+
+    @property
+    def title(self) -> str:
+        """For a plot or a table."""
+
+    @property
+    def description(self) -> str:
+        """Versions and settings, for a reader of the results."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What distinguishes it, for a program that reads the results."""
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """The file of a picture `H x W x 3`; what `quality` means is the codec's own."""
+
+    def decode(self, data: bytes) -> Pixels:
+        """The picture of a file, `H x W x 3`, as large as the one that was encoded."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One codec and the qualities it is measured at. `missing` says why it cannot be, if it cannot."""
+
+    codec: Codec
+    qualities: tuple[float, ...]
+    weights_sha256: str | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a bench is: `done` of `total` points that are to be measured now; `point` is the latest one."""
+
+    codec: str
+    image: str
+    done: int
+    total: int
+    point: Point | None
 
 
 def bench(
@@ -51,363 +97,291 @@ def bench(
     preset: str = "lite",
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    others: Sequence[str] = ANCHORS,
+    effort: str = "default",
     limit: int | None = None,
     curves: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    processes: bool = True,
     weights_sha256: Mapping[int, str] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Encode and decode the pictures of a folder at every quality with every phase, and measure.
+    """Encode and decode the pictures of a folder at every quality with every codec, and measure.
 
     Args:
         folder: where the pictures are (not its subfolders), taken in order of name.
         phases: phases of the context model, each one codec in the results.
-        qualities: 1..8, fractions allowed; taken in rising order, each once.
+        qualities: of ours, 1..8, fractions allowed; taken in rising order, each once.
         family, preset, weights, device: as `hpcmcodec.codec.encode` takes them; `weights` is a file
             of one phase.
+        others, effort: other codecs, each at the qualities of its own that `evaluation.codecs` has, and
+            "default" or "best". One whose package is missing is told of, recorded and left out.
         limit: take only so many pictures, the first ones.
-        curves: a JSON file {name: {"bpp": [...], "psnr": [...]}} whose curves are anchors for BD-rate.
-        output: write the results here as JSON, anew after every measured point, so that what was measured
-            before an interrupt is there. The file is replaced in one go, never half written.
-        weights_sha256: per phase, the digest of its weight file, to be recorded.
+        curves: a JSON file of published curves, as `evaluation.published` reads it.
+        output: write the results here as JSON, as they come, so that what was measured before an interrupt
+            is there: a file, or a folder (with a slash at its end, or one that exists) for a file per codec,
+            as `compressai.utils.plot` reads them.
+        resume: take over what is in `output` already. Only points of the same codec, versions, weights,
+            environment and picture count.
+        force: overwrite `output`; with `resume`, drop what is in it that is not asked for.
+        processes: also encode and decode once in a process of its own.
+        weights_sha256: per phase, the digest of its weights file, to be recorded.
         progress: called with the state once before the first point and once after each.
+        tell: called with lines for a person.
 
     Returns:
-        What is in `output`: a list with one object per phase, in CompressAI's results format with additions:
-        {name, description,
-         results: {bpp, psnr-rgb, ms-ssim-rgb, encoding_time, decoding_time}, one value per quality: means
-            over the pictures measured at every quality (bits per pixel with container, dB, 0..1, seconds),
-         qualities: [...], pictures: how many these means are over, complete: whether these are all,
-         bd_rate: {curve: per cent} once complete, null before and without `curves`,
-         per_image: [{image, width, height, quality, bytes, and the five above}, ...],
-         warmup_time: seconds of the first, uncounted encode and decode, with the loading of the weights,
-         weights_sha256, env}.
-        A value that is not a finite number (MS-SSIM of a small picture, PSNR without loss, BD-rate without a
-        shared range) is null; so is a mean over any such.
+        What is in `output`; its form stands at the head of `evaluation.results`.
 
     Raises:
-        UsageError: the folder is missing or has no pictures; a phase, quality or limit out of range;
-            `weights` for several phases; a curves file that cannot be read; an output that cannot be written.
+        UsageError: the folder is missing or has no pictures; a phase, quality, codec or limit that does not
+            exist; `weights` for several phases; curves that cannot be read; an output that exists, cannot be
+            written or, with `resume`, is something else.
         ImageError: a picture cannot be read or coded; the message names it.
         WeightsError: a phase has no weights (said before anything is measured).
         HpcmError: a package of the extra `bench` is missing (said before anything is measured).
     """
     if weights is not None and len(set(phases)) > 1:
         raise UsageError("one weight file serves one phase: ask for one phase, or leave the weights out")
-    runs = [
-        Run(
-            HpcmCodec(phase, family, preset, None if weights is None else Path(weights), device),
-            tuple(qualities),
-            facts={"weights_sha256": (weights_sha256 or {}).get(phase)},
-        )
-        for phase in dict.fromkeys(phases)
-    ]
+    store = None if output is None else _store(os.fspath(output), resume, force)
+    path = None if weights is None else Path(weights)
+    ours = [HpcmCodec(phase, family, preset, path, device) for phase in dict.fromkeys(phases)]
+    digests = weights_sha256 or {}
+    runs = [Run(codec, tuple(qualities), digests.get(codec.phase)) for codec in ours]
+    runs += [Run(row, row.qualities, missing=row.missing()) for row in anchors(others, effort)]
     return measure(
         runs,
-        find_pictures(folder, limit),
-        curves=None if curves is None else load_curves(curves),
-        output=None if output is None else Path(output),
+        find_photos(folder, limit),
+        curves=_published(curves, {run.codec.name for run in runs}),
+        store=store,
+        resume=resume,
+        force=force,
+        processes=processes,
         progress=progress,
+        tell=tell,
     )
-
-
-class Codec(Protocol):
-    """What is measured: a picture to bytes, which are all that a file would hold, and back."""
-
-    @property
-    def name(self) -> str:
-        """Short and unique among the codecs of one comparison."""
-
-    @property
-    def description(self) -> str:
-        """Version and settings, for a reader of the results."""
-
-    def encode(self, image: Image.Image, quality: float) -> bytes:
-        """The file of an 8-bit RGB picture; what `quality` means is the codec's own."""
-
-    def decode(self, data: bytes) -> Image.Image:
-        """The picture of a file, 8-bit RGB, as large as the one that was encoded."""
-
-
-@dataclass(frozen=True)
-class HpcmCodec:
-    """This codec with one phase; arguments as `hpcmcodec.codec.encode` takes them."""
-
-    phase: int = 4
-    family: str = "rwkv"
-    preset: str = "lite"
-    weights: Path | None = None
-    device: str = "auto"
-
-    @property
-    def name(self) -> str:
-        return f"hpcm-{self.family}-{self.phase}-{self.preset}"
-
-    @property
-    def description(self) -> str:
-        return (
-            f"hpcmcodec, family {self.family}, phase {self.phase}, preset {self.preset}, device {self.device}"
-        )
-
-    def encode(self, image: Image.Image, quality: float) -> bytes:
-        return hpcm.encode(
-            image,
-            quality=quality,
-            phase=self.phase,
-            family=self.family,
-            preset=self.preset,
-            weights=self.weights,
-            device=self.device,
-        )
-
-    def decode(self, data: bytes) -> Image.Image:
-        return hpcm.decode(data, weights=self.weights, device=self.device)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One codec and the qualities it is measured at; `facts` are copied into its results."""
-
-    codec: Codec
-    qualities: tuple[float, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One picture at one quality. `bpp` is 8 * bytes / (width * height); times are seconds."""
-
-    image: str
-    width: int
-    height: int
-    quality: float
-    bytes: int
-    bpp: float
-    psnr: float
-    ms_ssim: float
-    encoding_time: float
-    decoding_time: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a bench is: `done` of `total` points; `point` is the last one, None before the first."""
-
-    codec: str
-    done: int
-    total: int
-    point: Point | None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A published rate-distortion curve: bits per pixel and dB."""
-
-    bpp: tuple[float, ...]
-    psnr: tuple[float, ...]
-
-
-def find_pictures(folder: str | os.PathLike[str], limit: int | None = None) -> list[Path]:
-    """The pictures of a folder that Pillow reads, by name, without subfolders and hidden files.
-
-    Every one is read, so that a damaged or unfit one is found now and not when others have run for an hour.
-
-    Raises:
-        UsageError: the folder is missing or unreadable, has no pictures, or `limit` is not positive.
-        ImageError: a picture cannot be read, or is of a kind or size that `hpcmcodec.codec.to_rgb` refuses.
-    """
-    if limit is not None and limit < 1:
-        raise UsageError(f"the limit is a number of pictures, 1 or more, not {limit}")
-    folder = Path(folder)
-    formats = Image.registered_extensions()
-    try:
-        files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise UsageError(f"cannot read the folder {folder}: {error.strerror}") from error
-    pictures = [path for path in files if formats.get(path.suffix.lower()) in Image.OPEN and path.is_file()]
-    if not pictures:
-        raise UsageError(f"no pictures in {folder}")
-    for path in pictures[:limit]:
-        _read(path)
-    return pictures[:limit]
-
-
-def load_curves(path: str | os.PathLike[str]) -> dict[str, Curve]:
-    """Read a file of curves, {name: {"bpp": [...], "psnr": [...]}}.
-
-    Raises:
-        UsageError: it cannot be read, is not of this form, or BD-rate cannot be computed from a curve in it.
-    """
-    try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
-        curves = {
-            name: Curve(tuple(map(float, row["bpp"])), tuple(map(float, row["psnr"])))
-            for name, row in table.items()
-        }
-    except OSError as error:
-        raise UsageError(f"cannot read the curves {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(
-            f'{path} is not a file of curves, {{name: {{"bpp": [...], "psnr": [...]}}}}: {error!r}'
-        ) from error
-    for name, curve in curves.items():
-        try:
-            metrics.bd_rate(curve.bpp, curve.psnr, curve.bpp, curve.psnr)
-        except UsageError as error:
-            raise UsageError(f"curve {name!r} of {path}: {error}") from error
-    return curves
 
 
 def measure(
     runs: Sequence[Run],
-    pictures: Sequence[Path],
+    photos: Sequence[Photo],
     *,
-    curves: Mapping[str, Curve] | None = None,
-    output: Path | None = None,
+    curves: Sequence[Mapping[str, Any]] = (),
+    store: Store | None = None,
+    resume: bool = False,
+    force: bool = False,
+    processes: bool = True,
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure codecs side by side on the same pictures; arguments, results and errors as in `bench`.
 
-    Picture by picture, all qualities of one before the next: a run cut short leaves whole curves over fewer
-    pictures. Times are of calls in this process, one at a time, after an uncounted one on the first picture.
+    But `curves` are the JSON objects of published ones. The order is picture by picture, and of a picture
+    codec by codec, all qualities of one before the next: a run cut short leaves whole curves of all codecs
+    over the same pictures, and what slows the machine down for a while slows them all. Times are of calls in
+    this process, one at a time, each codec's after an uncounted one.
     """
-    runs = [Run(run.codec, tuple(sorted(set(run.qualities))), run.facts) for run in runs]
-    if not runs or not all(run.qualities for run in runs):
+    if not any(run.qualities for run in runs) or not all(run.qualities for run in runs):
         raise UsageError("nothing to measure: no codec or no quality is given")
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"cannot write {output}: its folder does not exist")
-    metrics.require("pytorch_msssim")
-    for run in runs:
-        _try_out(run)
-
+    for package in ("pytorch_msssim", "bjontegaard"):
+        metrics.require(package)
+    tell = tell or (lambda line: None)
     env = _environment()
-    total = len(pictures) * sum(len(run.qualities) for run in runs)
-    done = 0
-    results: list[dict[str, Any]] = []
+    records = [_record(run, env) for run in runs]
+    names = [photo.name for photo in photos]
+    if store is not None and resume:
+        _resume(store, records, photos, force, tell)
+    work = [
+        _Work(run.codec, record, to_probe=processes and record.process is None)
+        for run, record in zip(runs, records, strict=True)
+        if not record.skipped
+    ]
     for run in runs:
-        warmup_time = _warm_up(run, pictures[0])
-        points: list[Point] = []
-        results.append({})
-        if progress:
-            progress(Progress(run.codec.name, done, total, None))
-        for path in pictures:
-            image = _read(path)
-            for quality in run.qualities:
-                point = _measure_one(run.codec, path.name, image, quality)
-                points.append(point)
-                done += 1
-                summary = _summary(run, points, len(pictures), curves)
-                results[-1] = {**summary, "warmup_time": warmup_time, **run.facts, "env": env}
-                if output is not None:
-                    _write(output, results)
-                if progress:
-                    progress(Progress(run.codec.name, done, total, point))
-    return results
-
-
-def _try_out(run: Run) -> None:
-    # Cheap, and says now what would otherwise be said when the first codecs have run for an hour:
-    # weights that are missing, a quality out of range.
-    image = Image.new("RGB", (64, 64), (128, 128, 128))
-    for quality in dict.fromkeys((run.qualities[0], run.qualities[-1])):
-        run.codec.encode(image, quality)
-
-
-def _warm_up(run: Run, picture: Path) -> float:
-    start = time.perf_counter()
-    _measure_one(run.codec, picture.name, _read(picture), run.qualities[0])
-    return time.perf_counter() - start
-
-
-def _measure_one(codec: Codec, name: str, image: Image.Image, quality: float) -> Point:
+        if run.missing:
+            tell(f"{run.codec.name} is left out: {run.missing}")
+    total = sum(len(one.missing(photo)) for one in work for photo in photos)
+    for one in work:
+        if any(one.missing(photo) for photo in photos):
+            one.try_out()
+    results = partial(summarise, records, names, curves)
+    if progress:
+        progress(Progress("", "", 0, total, None))
+    done = 0
     try:
+        for photo, codec, point in _measured(work, photos):
+            done += 1
+            if store is not None:
+                store.write(results)
+            if progress:
+                progress(Progress(codec.name, photo.name, done, total, point))
+    finally:
+        if store is not None and any(record.points for record in records):
+            store.write(results, final=True)
+    return results()
+
+
+@dataclass
+class _Work:
+    """A codec, its record, and what there is still to do for it."""
+
+    codec: Codec
+    record: Record
+    to_probe: bool
+    warm: bool = False
+
+    def missing(self, photo: Photo) -> list[float]:
+        return [q for q in self.record.qualities if (photo.name, q) not in self.record.points]
+
+    def try_out(self) -> None:
+        """Say now what would otherwise be said when others have run for an hour: weights that are missing."""
+        pixels = np.full((64, 64, 3), 128, dtype=np.uint8)
+        for quality in dict.fromkeys((self.record.qualities[0], self.record.qualities[-1])):
+            self.codec.encode(pixels, quality)
+
+    def do(self, photo: Photo, pixels: Pixels) -> Iterator[Point]:
+        """Measure what is missing of a picture, into the record and one by one to the caller."""
+        if not self.warm:
+            with _about(photo, quality := self.record.qualities[0]):
+                self.codec.decode(self.codec.encode(pixels, quality))
+            self.warm = True
+        if missing := self.missing(photo):
+            analyse = getattr(self.codec, "analyse", None) or self._analyse
+            with _about(photo):
+                start = time.perf_counter()
+                encode = analyse(pixels)
+                shared = time.perf_counter() - start
+            for quality in missing:
+                with _about(photo, quality):
+                    point = self._point(photo, pixels, quality, encode, shared)
+                self.record.points[photo.name, quality] = point
+                yield point
+        if self.to_probe:
+            self.record.process = self._probe(photo, pixels)
+            self.to_probe = False
+
+    def _analyse(self, pixels: Pixels) -> Callable[[float], bytes]:
+        return partial(self.codec.encode, pixels)
+
+    def _point(
+        self,
+        photo: Photo,
+        pixels: Pixels,
+        quality: float,
+        encode: Callable[[float], bytes],
+        shared: float,
+    ) -> Point:
         start = time.perf_counter()
-        data = codec.encode(image, quality)
+        data = encode(quality)
         encoded = time.perf_counter()
-        decoded = codec.decode(data)
+        decoded = self.codec.decode(data)
         end = time.perf_counter()
-        before, after = np.array(image), np.array(decoded.convert("RGB"))
+        height, width = pixels.shape[:2]
         return Point(
-            image=name,
-            width=image.width,
-            height=image.height,
+            image=photo.name,
+            sha256=photo.sha256,
+            width=width,
+            height=height,
             quality=quality,
             bytes=len(data),
-            bpp=8 * len(data) / (image.width * image.height),
-            psnr=metrics.psnr(before, after),
-            ms_ssim=metrics.ms_ssim(before, after),
-            encoding_time=encoded - start,
+            bpp=8 * len(data) / (width * height),
+            psnr=_number(metrics.psnr(pixels, decoded)),
+            ms_ssim=_number(metrics.ms_ssim(pixels, decoded)),
+            encoding_time=shared + encoded - start,
             decoding_time=end - encoded,
         )
-    except HpcmError as error:
-        raise type(error)(f"{name}, quality {quality:g}: {error}") from error
+
+    def _probe(self, photo: Photo, pixels: Pixels) -> Process | None:
+        """At the middle one of the qualities."""
+        quality = self.record.qualities[len(self.record.qualities) // 2]
+        costs = probe.fresh(self.codec, pixels, quality, torch.get_num_threads())
+        if costs is None:
+            return None
+        encoding, decoding = costs
+        return Process(
+            photo.name,
+            photo.sha256,
+            quality,
+            encoding.seconds,
+            decoding.seconds,
+            encoding.memory,
+            decoding.memory,
+        )
 
 
-def _read(path: Path) -> Image.Image:
+def _measured(work: Sequence[_Work], photos: Sequence[Photo]) -> Iterator[tuple[Photo, Codec, Point]]:
+    for photo in photos:
+        todo = [one for one in work if one.missing(photo) or one.to_probe]
+        if not todo:
+            continue
+        pixels = read_photo(photo.path)
+        for one in todo:
+            for point in one.do(photo, pixels):
+                yield photo, one.codec, point
+
+
+def _published(path: str | os.PathLike[str] | None, taken: Collection[str]) -> list[dict[str, Any]]:
+    """The JSON of published curves; one that has the name of a codec is told apart by that of its file."""
+    if path is None:
+        return []
+    objects = []
+    for curve in published.load(path):
+        name = f"{curve.name} ({Path(path).stem})" if curve.name in taken else curve.name
+        results = {"bpp": list(curve.bpp), "psnr-rgb": list(curve.psnr)}
+        if curve.ms_ssim is not None:
+            results["ms-ssim-rgb"] = list(curve.ms_ssim)
+        about = {"name": name, "title": name, "description": "published", "published": True}
+        objects.append({**about, "results": results})
+    return objects
+
+
+def _record(run: Run, env: Mapping[str, Any]) -> Record:
+    return Record(
+        run.codec.name,
+        run.codec.title,
+        run.codec.description,
+        run.codec.settings,
+        tuple(sorted(set(run.qualities))),
+        env,
+        run.weights_sha256,
+        run.missing,
+    )
+
+
+def _store(path: str, resume: bool, force: bool) -> Store:
+    store = Store(Path(path), is_folder(path))
+    if not store.path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: its folder does not exist")
+    if not resume and not force and store.read():
+        raise UsageError(f"{path} exists: go on with it with --resume, or overwrite it with --force")
+    return store
+
+
+def _resume(
+    store: Store, records: Sequence[Record], photos: Sequence[Photo], force: bool, tell: Callable[[str], None]
+) -> None:
+    taken = take_over(store.read(), records, {photo.name: photo.sha256 for photo in photos})
+    if taken.unasked and not force:
+        what = ", ".join(f"{count} of {name}" for name, count in taken.unasked.items())
+        raise UsageError(
+            f"{store.path} also holds points that are not asked for ({what}): ask for the same pictures,"
+            " codecs and qualities, or drop them with --force"
+        )
+    for line in taken.notes:
+        tell(line)
+    total = sum(len(record.qualities) * len(photos) for record in records if not record.skipped)
+    tell(f"{taken.points} of {total} points taken over from {store.path}")
+
+
+@contextmanager
+def _about(photo: Photo, quality: float | None = None) -> Iterator[None]:
+    """Put the picture's name before what is said of it."""
     try:
-        with Image.open(path) as image:
-            if image.has_transparency_data:
-                raise ImageError("it has transparency, which the codecs would keep each in its own way")
-            return Image.fromarray(hpcm.to_rgb(image))
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot read the picture {path}: {error}") from error
-
-
-_COLUMNS = {
-    "bpp": "bpp",
-    "psnr-rgb": "psnr",
-    "ms-ssim-rgb": "ms_ssim",
-    "encoding_time": "encoding_time",
-    "decoding_time": "decoding_time",
-}
-
-
-def _summary(
-    run: Run, points: Sequence[Point], pictures: int, curves: Mapping[str, Curve] | None
-) -> dict[str, Any]:
-    finished = len(points) // len(run.qualities)
-    counted = points[: finished * len(run.qualities)]
-    means = {
-        key: [
-            sum(getattr(point, name) for point in counted[i :: len(run.qualities)]) / finished
-            for i in range(len(run.qualities))
-        ]
-        if finished
-        else []
-        for key, name in _COLUMNS.items()
-    }
-    complete = finished == pictures
-    return {
-        "name": run.codec.name,
-        "description": run.codec.description,
-        "results": {key: [_number(value) for value in values] for key, values in means.items()},
-        "qualities": list(run.qualities) if finished else [],
-        "pictures": finished,
-        "complete": complete,
-        "bd_rate": _bd_rates(means["bpp"], means["psnr-rgb"], curves) if complete and curves else None,
-        "per_image": [_row(point) for point in points],
-    }
-
-
-def _row(point: Point) -> dict[str, Any]:
-    return {
-        "image": point.image,
-        "width": point.width,
-        "height": point.height,
-        "quality": point.quality,
-        "bytes": point.bytes,
-        **{key: _number(getattr(point, name)) for key, name in _COLUMNS.items()},
-    }
-
-
-def _bd_rates(
-    bpp: Sequence[float], psnr: Sequence[float], curves: Mapping[str, Curve]
-) -> dict[str, float | None]:
-    if len(set(psnr)) < max(2, len(psnr)) or not all(map(math.isfinite, psnr)):
-        return dict.fromkeys(curves)
-    return {name: _number(metrics.bd_rate(c.bpp, c.psnr, bpp, psnr)) for name, c in curves.items()}
+        yield
+    except HpcmError as error:
+        where = photo.name if quality is None else f"{photo.name}, quality {quality:g}"
+        raise type(error)(f"{where}: {error}") from error
 
 
 def _number(value: float) -> float | None:
@@ -415,13 +389,14 @@ def _number(value: float) -> float | None:
 
 
 def _environment() -> dict[str, Any]:
-    packages = ("hpcmcodec", "torch", "compressai", "numpy", "pillow", "pytorch-msssim", "bjontegaard")
+    packages = ("hpcmcodec", "torch", "compressai", "numpy", "pillow", "pytorch-msssim")
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
         "system": platform.system(),
         "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        "processor": _processor(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
@@ -434,11 +409,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    part = path.with_name(f"{path.name}.part")
+def _processor() -> str | None:
+    """The name of the processor, where the system tells it."""
     try:
-        part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None

@@ -26,7 +26,9 @@ from ..entropy.coders import (
 from ..entropy.likelihood import likelihood
 from ..entropy.tables import SCALE_MIN, CdfTables, generalized_gaussian_tables, scale_table
 from ..errors import CorruptFileError, ModelMismatchError
+from ..layers.exact import Grid, Tables
 from .context import Coder, ContextModel
+from .exact import ExactHyperSynthesis, ExactQualityTable, replace_context
 from .schedule import STEPS, pyramid
 from .transforms import analysis, hyper_analysis, hyper_synthesis, last_in_float, synthesis
 
@@ -40,8 +42,8 @@ SYNTHESIS_PARTS = ("g_s.", "inverse_gain_y.")
 QUALITY_PARTS = ("gain_", "inverse_gain_", "scale_z", "quant_step")
 
 MISMATCH = (
-    "the latent decoded here is not the one that was encoded: the file is damaged, or comes from a machine "
-    "whose floating-point results differ (try its --device and --threads)"
+    "the latent decoded here is not the one that was encoded: the file is damaged, or this machine computes "
+    "something else (hpcm selftest tells)"
 )
 
 
@@ -137,6 +139,7 @@ class HPCM(nn.Module):
         self.quant_step = QualityTable(len(STEPS) - 1, sizes.context_width)
         nn.init.constant_(self.g_s[-1].bias, 0.5)  # type: ignore[arg-type]
         self.entropy_id = self.synthesis_id = bytes(4)
+        self.entropy_digest = ""
 
     @cached_property
     def tables(self) -> CdfTables:
@@ -146,6 +149,31 @@ class HPCM(nn.Module):
     def use_tables(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Code with stored tables; see `CdfTables.from_arrays`."""
         self.tables = CdfTables.from_arrays(arrays)
+
+    def use_exact(self, arrays: Mapping[str, Tensor]) -> None:
+        """Go over to the exact entropy path (see `exact`), for coding only.
+
+        Args:
+            arrays: the tables `decay` and `gate`, and `bits`, int8, of every calibrated grid by
+                order of name; without `bits` the grids note what they see, for calibration.
+        """
+        device = self.gain_y.log.device
+        tables = Tables(arrays["decay"], arrays["gate"])
+        for name, module in self.named_modules():
+            module.place = name  # type: ignore[assignment]
+        self.h_s = ExactHyperSynthesis(self.h_s)  # type: ignore[assignment]
+        replace_context(self.context, tables)
+        for name in ("inverse_gain_z", "scale_z", "quant_step"):
+            setattr(self, name, ExactQualityTable(getattr(self, name).log, tables))
+        if "bits" in arrays:
+            for grid, bits in zip(self.grids().values(), arrays["bits"].tolist(), strict=True):
+                grid.bits = bits
+        self.to(device)
+
+    def grids(self) -> dict[str, Grid]:
+        """The grids of the exact entropy path that calibration chooses, by name."""
+        named = sorted(self.named_modules(), key=lambda pair: pair[0])
+        return {name: m for name, m in named if isinstance(m, Grid) and not m.fixed}
 
     def forward(
         self, x: Tensor, quality: Tensor, noise: bool | None = None
@@ -166,7 +194,7 @@ class HPCM(nn.Module):
         z = self.hyper_analyse(y, quality)
         z_hat = round_ste(z)
         measured = z + (torch.rand_like(z) - 0.5) if noise else z_hat
-        scale = self.scale_z(quality)[:, :, None, None].clamp_min(SCALE_MIN)
+        scale = self.scale_z(quality).float()[:, :, None, None].clamp_min(SCALE_MIN)
         z_likelihood = likelihood(measured, scale.expand_as(z), self.config.sizes.shape)
         coder = RateCoder(pyramid(_nhwc(y)), self.config.sizes.shape, noise)
         y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
@@ -211,7 +239,7 @@ class HPCM(nn.Module):
 
     def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """The picture, `B x 3 x H x W`, of y_hat, `B x H/16 x W/16 x M`."""
-        return last_in_float(self.g_s, _nchw(y_hat) * self.inverse_gain_y(quality)[:, :, None, None])
+        return last_in_float(self.g_s, _nchw(y_hat.float()) * self.inverse_gain_y(quality)[:, :, None, None])
 
     def compress(self, x: Tensor, quality: float) -> Compressed:
         """Code one picture, `1 x 3 x H x W`."""

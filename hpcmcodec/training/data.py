@@ -6,7 +6,7 @@ import io
 import random
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 
-__all__ = ["CropSource", "Pictures", "read_pictures"]
+__all__ = ["CropSource", "Pictures", "read_evenly", "read_pictures"]
 
 SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 RESCALED_SHARE = 0.25
@@ -77,6 +77,16 @@ def read_pictures(
     if not kept:
         raise ImageError(f"no readable picture in {', '.join(str(p) for p in paths)}")
     return Pictures([p for _, p in kept], [n for n, _ in kept], len(files) - len(kept))
+
+
+def read_evenly(paths: Sequence[Path], count: int, exclude: frozenset[str] = frozenset()) -> list[np.ndarray]:
+    """`count` pictures (or as many as there are), spaced evenly over folders and tars."""
+    files = [f for path in paths for f in _files(path) if Path(f[0]).stem not in exclude]
+    spaced = files[:: max(1, len(files) // count)][:count]
+    decoded = [pixels for pixels in map(_decode, (f[1] for f in spaced)) if pixels is not None]
+    if not decoded:
+        raise ImageError(f"no readable picture in {', '.join(str(p) for p in paths)}")
+    return decoded
 
 
 def _rescaled(pixels: np.ndarray, crop: int, dice: random.Random) -> np.ndarray | None:

@@ -1,10 +1,11 @@
-"""From trained float weights to a weights file: int8 matrices, float32 vectors, integer CDF tables."""
+"""From trained float weights to a weights file: int8 matrices, float32 vectors, tables, grids."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,14 +15,21 @@ from torch import Tensor, nn
 
 from ..config import QUALITIES
 from ..entropy.tables import CdfTables, fitted_tables
-from ..errors import HpcmError
+from ..errors import HpcmError, ImageError
 from ..models import HPCM, OmniShift
-from ..zoo import STEP, TABLES
+from ..selftest import entropy_digest
+from ..zoo import DIGEST, EXACT, STEP, TABLES
+from .data import read_evenly
+from .rounding import calibrate
 
-__all__ = ["export", "fit_tables", "quantise", "write_whole"]
+__all__ = ["export", "fit_tables", "quantise", "varied_batches", "write_whole"]
 
-# Below this a tensor is not worth the loss; depthwise kernels and per-quality vectors stay float too.
+# Below this a tensor of the transforms is not worth the loss; depthwise kernels and per-quality vectors stay
+# float too.
 SMALLEST_MATRIX = 4096
+
+# Pictures to round for are cropped to multiples of 64 pixels, 1024 at most.
+MULTIPLE, LARGEST = 64, 16
 
 # Symbols further out than this are counted as never seen when tables are fitted.
 REACH = 512
@@ -47,7 +55,8 @@ def _output_dims(model: nn.Module) -> dict[str, int]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
-            if module.weight.numel() >= SMALLEST_MATRIX and not depthwise:
+            large = module.weight.numel() >= SMALLEST_MATRIX
+            if (large or hasattr(module, "step")) and not depthwise:
                 dims[f"{name}.weight"] = int(isinstance(module, nn.ConvTranspose2d))
     return dims
 
@@ -82,24 +91,68 @@ def _folded(model: nn.Module) -> dict[str, Tensor]:
     return folded
 
 
-def export(model: HPCM, path: Path, facts: dict[str, object], tables: CdfTables | None = None) -> None:
+def export(model: HPCM, path: Path, facts: dict[str, object], batches: Sequence[Tensor]) -> None:
     """Write the model's weights in the stored format (see `hpcmcodec.zoo`), whole or not at all.
 
+    The entropy path is rounded and its grids are chosen on `batches` (see `rounding.calibrate`), then the
+    coding tables are fitted to the symbols that it gives on them.
+
     Args:
+        model: in float, which stays as it is.
         facts: what the metadata should tell of the training (JSON values).
-        tables: CDF tables to store; default: the parametric ones of the model.
+        batches: pictures `B x 3 x H x W` in [0, 1], H and W multiples of 64, as varied as what will be coded.
+
+    Raises:
+        HpcmError: it cannot be written.
     """
-    dims = _output_dims(model)
+    rounded = copy.deepcopy(model).eval().requires_grad_(False)
+    exact = calibrate(rounded, batches)
+    coding = copy.deepcopy(rounded)
+    coding.use_exact(exact)
+    tables = fit_tables(coding, batches)
+    dims = _output_dims(rounded)
     stored: dict[str, Tensor] = {}
-    for name, value in (model.state_dict() | _folded(model)).items():
+    for name, value in (rounded.state_dict() | _folded(rounded)).items():
         value = value.detach().cpu().contiguous()
-        if name in dims:
+        if name not in dims:
+            stored[name] = value
+            continue
+        step = getattr(rounded.get_submodule(name.removesuffix(".weight")), "step", None)
+        if step is None:
             stored[name], stored[name + STEP] = quantise(value.float(), dims[name])
         else:
-            stored[name] = value
-    for name, array in (tables or model.tables).to_arrays().items():
+            shape = [-1 if d == dims[name] else 1 for d in range(value.dim())]
+            stored[name + STEP] = step.detach().float().cpu().view(shape)
+            stored[name] = (value / stored[name + STEP]).round().to(torch.int8)
+    for name, array in tables.to_arrays().items():
         stored[TABLES + name] = torch.tensor(array)
-    write_whole(path, stored, {"model": model.config.name, "facts": json.dumps(facts)})
+    for name, tensor in exact.items():
+        stored[EXACT + name] = tensor.cpu()
+    metadata = {"model": model.config.name, "facts": json.dumps(facts), DIGEST: entropy_digest(coding)}
+    write_whole(path, stored, metadata)
+
+
+def varied_batches(
+    paths: Sequence[Path], count: int, exclude: frozenset[str], device: torch.device
+) -> list[Tensor]:
+    """Pictures of every kind and size that is there, for `export`: batches of up to four of one size.
+
+    Args:
+        paths: folders or tars; `count` pictures are taken evenly over all.
+        exclude: file stems to leave out.
+
+    Raises:
+        ImageError: a path is neither, or no picture is large enough (64 pixels a side).
+    """
+    of_size: dict[tuple[int, int], list[Tensor]] = {}
+    for pixels in read_evenly(paths, count, exclude):
+        height, width = (min(side // MULTIPLE, LARGEST) * MULTIPLE for side in pixels.shape[:2])
+        if height and width:
+            x = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1).float() / 255
+            of_size.setdefault((height, width), []).append(x)
+    if not of_size:
+        raise ImageError("no picture is 64 x 64 pixels or larger")
+    return [torch.stack(x[i : i + 4]).to(device) for x in of_size.values() for i in range(0, len(x), 4)]
 
 
 def write_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError, Wei
 from ..models import HPCM
 from ..zoo import initial_weights, read_weights
 from .data import CropSource, read_pictures
-from .export import export, fit_tables, write_whole
+from .export import export, write_whole
 from .loss import draw_quality, rate_distortion
 from .optimizer import FlatParameters, Optimizer
 from .validate import validate
@@ -33,13 +33,14 @@ from .validate import validate
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Report", "TrainOptions", "train"]
+__all__ = ["Report", "TrainOptions", "train", "trained_model"]
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
 BOARD = "tensorboard"
-TABLE_BATCHES = 8
+# What the exported weights are rounded for, and their tables fitted to.
+TABLE_BATCHES, TABLE_CROPS = 8, 16
 
 # What is counted, first of this run, which the schedule follows, then of all runs it goes on from.
 COUNTS = ("step", "crops", "seconds", "total_steps", "total_crops")
@@ -88,7 +89,7 @@ class TrainOptions:
     device: str = "auto"
     seed: int = 0
     matrix_rate: float = 1e-2
-    vector_rate: float = 1e-3
+    vector_rate: float = 2e-3
     warmup: float = 0.02
     decay: float = 0.7
     ema_decay: float = 0.999
@@ -230,6 +231,7 @@ class _Beginning:
     weights: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     layout: str | None = None
+    average: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
     def read(cls, options: TrainOptions) -> _Beginning:
@@ -253,7 +255,8 @@ class _Beginning:
             facts = new | {name: known[name] for name in COUNTS if name in known}
             return cls(path, facts, state=stored, layout=known.get("layout"))
         # The old average is of a schedule that is over.
-        return cls(path, new, state=stored | {"ema": stored["raw"]}, layout=known.get("layout"))
+        state = stored | {"ema": stored["raw"]}
+        return cls(path, new, state=state, layout=known.get("layout"), average=stored["ema"])
 
     def fill(self, model: HPCM) -> None:
         """Put the named weights into the model."""
@@ -280,6 +283,28 @@ def _layout(step: _Step) -> str:
     """A digest of which weight lies where in the flat buffers, which a checkpoint shares with its reader."""
     places = [(name, p.storage_offset(), list(p.shape)) for name, p in step.model.named_parameters()]
     return hashlib.blake2b(json.dumps(places).encode(), digest_size=8).hexdigest()
+
+
+def trained_model(config: ModelConfig, path: Path, device: str = "auto") -> tuple[HPCM, dict[str, object]]:
+    """A model with trained weights in float, to be exported, and the counts of its training.
+
+    Args:
+        path: float weights by name, or the folder or checkpoint of a run, whose average is taken.
+
+    Raises:
+        WeightsError: the file cannot be read, or is of another model.
+    """
+    options = TrainOptions(config, (), path, init=path, device=device)
+    beginning = _Beginning.read(options)
+    process = _Process.start(device)
+    model = HPCM(config)
+    beginning.fill(model)
+    model.to(process.device).to(memory_format=torch.channels_last).eval()
+    if beginning.state:
+        step = _Step(model, FlatParameters(model.named_parameters()), options)
+        beginning.restore(step)
+        step.flat.data.copy_(beginning.average)
+    return model.requires_grad_(False), {n: int(beginning.facts[n]) for n in COUNTS[-2:]}
 
 
 def train(
@@ -365,10 +390,8 @@ def _train(
         weights = options.output / WEIGHTS
         if process.first:
             with torch.compiler.set_stance("force_eager"):
-                tables = fit_tables(
-                    step.model.eval(), (step.source.batch(options.batch) for _ in range(TABLE_BATCHES))
-                )
-            export(step.model, weights, {n: int(facts[n]) for n in COUNTS if n != "seconds"}, tables)
+                batches = [step.source.batch(min(options.batch, TABLE_CROPS)) for _ in range(TABLE_BATCHES)]
+                export(step.model, weights, {n: int(facts[n]) for n in COUNTS if n != "seconds"}, batches)
         measured = _validate(options, process, step.model)
         log.write(event="done", **facts, **measured)
         for q, (bpp, psnr) in enumerate(zip(*measured.values(), strict=True), 1):
