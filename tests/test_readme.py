@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
 # What is shown, and what is run in its place because the real thing takes long.
 SUBSTITUTIONS = {
     "bench kodak/ --qualities 1-8": "bench kodak/ --qualities 1 --limit 1",
+    "export runs/3 ": "export runs/3 --preset tiny ",
     "--seconds 3600": "--preset tiny --steps 2 --batch 2 --crop 64",
     "--seconds 1800": "--steps 1 --batch 1 --crop 64",
     "--weights runs/": "--preset tiny --weights runs/",

@@ -18,7 +18,18 @@ from ..errors import HpcmError, UsageError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "MARKERS", "METRICS", "Curve", "Style", "curves", "draw", "inline_svg", "replace_file"]
+__all__ = [
+    "FORMATS",
+    "INK",
+    "MARKERS",
+    "METRICS",
+    "Curve",
+    "Style",
+    "curves",
+    "draw",
+    "inline_svg",
+    "replace_file",
+]
 
 FORMATS = (".pdf", ".png", ".svg")
 

@@ -120,8 +120,9 @@ def _page(
 ) -> Iterator[str]:
     measured = [result for result in results if not result.get("published")]
     points = [result for result in measured if result["results"].get("bpp")]
-    order = [curve.name for curve in drawn]
-    points.sort(key=lambda result: order.index(result["name"]))
+    order = {curve.name: place for place, curve in enumerate(drawn)}
+    # A codec without loss has no curve to draw, and comes last.
+    points.sort(key=lambda result: order.get(result["name"], len(order)))
     heading = escape(title or "Rate and quality of picture codecs")
     yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{heading}</title>'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_TO_FETCH}">'

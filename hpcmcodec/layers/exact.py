@@ -83,7 +83,7 @@ def multiplier(step: Tensor) -> Tensor:
     """step, float64, rounded to `MULTIPLIER_BITS` significant bits."""
     mantissa, exponent = np.frexp(step.double().cpu().numpy())
     rounded = np.round(mantissa * 2.0**MULTIPLIER_BITS)
-    return torch.from_numpy(np.ldexp(rounded, exponent - MULTIPLIER_BITS))
+    return torch.from_numpy(np.ldexp(rounded, exponent - MULTIPLIER_BITS)).to(step.device)
 
 
 class ExactLinear(nn.Module):
