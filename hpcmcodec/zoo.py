@@ -194,7 +194,8 @@ def _load(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
             raise WeightsError(f"{path} was made before the exact entropy path: export it anew")
         for name, step in stored.items():
             if name.endswith(STEP):
-                model.get_submodule(name.removesuffix(STEP).rpartition(".")[0]).step = step.flatten()  # type: ignore[assignment]
+                layer = model.get_submodule(name.removesuffix(STEP).rpartition(".")[0])
+                setattr(layer, "step", step.flatten())  # noqa: B010
         model.use_exact(arrays)
     model.entropy_digest = metadata.get(DIGEST, "")
     model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES, EXACT))

@@ -24,7 +24,7 @@ from ..layers.exact import (
     leaky_relu,
 )
 from ..layers.rwkv import DECAY_BOUND, ChannelMix, OmniShift, SpatialMix
-from .context import SpatialPrior
+from .context import ContextModel, SpatialPrior
 
 __all__ = [
     "STATE_BITS",
@@ -48,30 +48,33 @@ def _residual() -> Grid:
     return Grid(wide=True)
 
 
-def to_matrix(layer: nn.Module) -> Tensor:
+Trained = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+
+
+def to_matrix(layer: Trained) -> Tensor:
     """The weight of a linear layer or a convolution as the matrix, `rows x inputs`, of its exact twin.
 
     A 3x3 kernel's inputs are ordered as `_patches` gives them; a 2x2 transposed kernel has rows
     `2 x 2 x outputs`.
     """
-    weight: Tensor = layer.weight.detach()  # type: ignore[assignment]
+    weight = layer.weight.detach()
     if isinstance(layer, nn.ConvTranspose2d):
         return weight.permute(2, 3, 1, 0).flatten(0, 2)
     return weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1).flatten(1)
 
 
-def from_matrix(layer: nn.Module, matrix: Tensor) -> Tensor:
+def from_matrix(layer: Trained, matrix: Tensor) -> Tensor:
     """The inverse of `to_matrix`."""
-    shape: torch.Size = layer.weight.shape  # type: ignore[union-attr, assignment]
+    shape = layer.weight.shape
     if isinstance(layer, nn.ConvTranspose2d):
         return matrix.view(2, 2, shape[1], shape[0]).permute(3, 2, 0, 1)
     return matrix if len(shape) == 2 else matrix.view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
 
 
-def _linear(layer: nn.Module) -> ExactLinear:
+def _linear(layer: Trained) -> ExactLinear:
     """The twin of a layer; `step` is what a weights file gave the layer, `place` its name in the model."""
     matrix = to_matrix(layer)
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    bias: Tensor | None = layer.bias
     step: Tensor | None = getattr(layer, "step", None)
     repeats = len(matrix) // len(step) if step is not None else 1
     if bias is not None:
@@ -345,7 +348,7 @@ class ExactQualityTable(nn.Module):
         return self.tables.exp((hat @ self.log.flatten(1)).unflatten(1, self.log.shape[1:]))
 
 
-def replace_context(context: nn.Module, tables: Tables) -> None:
+def replace_context(context: ContextModel, tables: Tables) -> None:
     """Put exact parts into a ContextModel, whose traversal stays as it is."""
 
     def block(module: nn.Module) -> nn.Module:
@@ -363,7 +366,8 @@ def replace_context(context: nn.Module, tables: Tables) -> None:
     def fusion(module: nn.Module) -> nn.Module:
         return ExactFusion(_linear(module) if isinstance(module, nn.Linear) else block(module))
 
-    context.adaptors = nn.ModuleList(ExactAdaptor(m) for m in context.adaptors)  # type: ignore[arg-type, union-attr]
-    context.prior, context.prior_s3 = ExactPrior(context.prior, block), ExactPrior(context.prior_s3, block)  # type: ignore[arg-type]
-    context.attn = nn.ModuleList(cell(m) for m in context.attn)  # type: ignore[union-attr]
-    context.fuse = nn.ModuleList(fusion(m) for m in context.fuse)  # type: ignore[union-attr]
+    context.adaptors = nn.ModuleList(ExactAdaptor(m) for m in context.adaptors)  # type: ignore[arg-type]
+    context.prior = ExactPrior(context.prior, block)  # type: ignore[assignment]
+    context.prior_s3 = ExactPrior(context.prior_s3, block)  # type: ignore[assignment]
+    context.attn = nn.ModuleList(cell(m) for m in context.attn)
+    context.fuse = nn.ModuleList(fusion(m) for m in context.fuse)

@@ -160,7 +160,7 @@ class HPCM(nn.Module):
         device = self.gain_y.log.device
         tables = Tables(arrays["decay"], arrays["gate"])
         for name, module in self.named_modules():
-            module.place = name  # type: ignore[assignment]
+            setattr(module, "place", name)  # noqa: B010
         self.h_s = ExactHyperSynthesis(self.h_s)  # type: ignore[assignment]
         replace_context(self.context, tables)
         for name in ("inverse_gain_z", "scale_z", "quant_step"):

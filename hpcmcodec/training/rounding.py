@@ -113,12 +113,13 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def _round(layer: nn.Module, products: Tensor) -> None:
+    assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
     matrix = to_matrix(layer)
-    outputs = layer.weight.shape[int(isinstance(layer, nn.ConvTranspose2d))]  # type: ignore[union-attr]
+    outputs = layer.weight.shape[int(isinstance(layer, nn.ConvTranspose2d))]
     step = matrix.reshape(len(matrix) // outputs, outputs, -1).abs().amax((0, 2))
     step = step.clamp_min(1e-12) / WEIGHT_LEVELS
     steps = step.repeat(len(matrix) // outputs)
     rounded = round_by_inputs(matrix, products, steps)
     with torch.no_grad():
-        layer.weight.copy_(from_matrix(layer, rounded * steps.double()[:, None]))  # type: ignore[union-attr]
-    layer.step = step  # type: ignore[assignment]
+        layer.weight.copy_(from_matrix(layer, rounded * steps.double()[:, None]))
+    setattr(layer, "step", step)  # noqa: B010
