@@ -25,7 +25,8 @@ from hpcmcodec.cli.train import train as train_command
 from hpcmcodec.config import LAMBDAS
 from hpcmcodec.errors import HpcmError, ImageError, InterruptedRunError, UsageError, WeightsError
 from hpcmcodec.models import HPCM
-from hpcmcodec.training import run
+from hpcmcodec.selftest import entropy_digest
+from hpcmcodec.training import export, run
 from hpcmcodec.training.data import CropSource, read_pictures
 from hpcmcodec.training.export import fit_tables, write_whole
 from hpcmcodec.training.loss import draw_quality, lambda_of, rate_distortion
@@ -283,7 +284,9 @@ def test_optimizer_state_goes_on() -> None:
 @pytest.fixture(autouse=True)
 def _tables_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes longer than the few steps that are trained here."""
-    monkeypatch.setattr(run, "fit_tables", lambda model, batches: model.tables)
+    monkeypatch.setattr(export, "fit_tables", lambda model, batches: model.tables)
+    monkeypatch.setattr(export, "entropy_digest", lambda model: "")
+    monkeypatch.setattr(run, "TABLE_BATCHES", 1)
 
 
 def options(output: Path, **changes: object) -> TrainOptions:
@@ -310,7 +313,8 @@ def curves(output: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_train_writes_weights_that_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "fit_tables", fit_tables)
+    monkeypatch.setattr(export, "fit_tables", fit_tables)
+    monkeypatch.setattr(export, "entropy_digest", entropy_digest)
     reports: list[Report] = []
     notes: list[str] = []
     weights = train(options(tmp_path, config=TINY[4], validation=DATA), reports.append, notes.append)
@@ -439,7 +443,7 @@ def test_ctrl_c_after_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "fit_tables", interrupt)
+    monkeypatch.setattr(run, "export", interrupt)
     with pytest.raises(InterruptedRunError, match="--resume"):
         train(options(tmp_path, steps=1))
     monkeypatch.undo()
@@ -582,8 +586,8 @@ def test_training_starts_from_weights(tmp_path: Path, tiny_weights: Callable[[in
         assert weights is not None
         after = zoo.initial_weights(TINY[0], weights)
         for part, value in before.items():
-            rtol, atol = (1e-5, 1e-6) if name == "int8" else (1e-2, 1e-2)
-            torch.testing.assert_close(after[part], value, rtol=rtol, atol=atol)
+            # Rounded anew, for other pictures.
+            torch.testing.assert_close(after[part], value, rtol=1e-2, atol=2e-2)
         assert (facts(weights)["total_steps"], facts(weights)["total_crops"]) == totals
     save_file({"weight": torch.zeros(1)}, halves, known)
     with pytest.raises(WeightsError, match="does not fit"):
