@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from hpcmcodec import zoo
+from hpcmcodec import cli, zoo
 from hpcmcodec.config import PHASES, ModelConfig, model_config
 from hpcmcodec.entropy.coders import SymbolWriter
 from hpcmcodec.models import HPCM
 from hpcmcodec.training.export import export
+from tests import fake
+
+Hpcm = Callable[..., tuple[int, str, str]]
 
 DATA = Path(__file__).parent / "data"
 TINY = [model_config(phase, "tiny") for phase in range(len(PHASES["rwkv"]))]
@@ -128,3 +132,18 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[SymbolWriter, Tensor]
 
     monkeypatch.setattr(SymbolWriter, "write", record)
     return kept
+
+
+@pytest.fixture
+def hpcm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Hpcm:
+    """Run a command line with the stand-in model, in a folder of its own: exit code, output, errors."""
+    fake.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, stdin: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = cli.main([str(word) for word in words])
+        out, err = capsysbinary.readouterr()
+        return code, out.decode(errors="surrogateescape"), err.decode()
+
+    return run

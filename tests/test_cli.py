@@ -12,30 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hpcmcodec import __version__, cli
+from hpcmcodec import __version__
 from hpcmcodec.cli._files import open_picture
 from hpcmcodec.config import model_config
 from hpcmcodec.errors import ImageError
 from tests import fake
+from tests.conftest import Hpcm
 
 CROP = Path(__file__).parent / "data" / "kodim23-crop.png"
-
-Hpcm = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def hpcm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Hpcm:
-    """Run a command line with the stand-in model, in a folder of its own: exit code, output, errors."""
-    fake.install(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object, stdin: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = cli.main([str(word) for word in words])
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(errors="surrogateescape"), err.decode()
-
-    return run
 
 
 def complaint(result: tuple[int, str, str], code: int) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +10,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hpcmcodec import cli, codec
+from hpcmcodec import codec
 from hpcmcodec.errors import HpcmError, UsageError
 from hpcmcodec.evaluation.codecs import ANCHORS, Anchor
 from hpcmcodec.evaluation.compare import GAP, Sample, Window, compare, detailed_window, sheet
 from hpcmcodec.evaluation.ours import HpcmCodec
 from tests import fake
+from tests.conftest import Hpcm
 
 CROP = Path(__file__).parent / "data" / "kodim23-crop.png"
 
-Hpcm = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def hpcm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Hpcm:
-    """Run a command line with the stand-in model, in a folder of its own: exit code, output, errors."""
-    fake.install(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object, stdin: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = cli.main(["compare", *(str(word) for word in words)])
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(errors="surrogateescape"), err.decode()
-
-    return run
+def hpcm(hpcm: Hpcm) -> Hpcm:
+    """The same for `compare` alone."""
+    return partial(hpcm, "compare")
 
 
 def complaint(result: tuple[int, str, str], code: int) -> str:

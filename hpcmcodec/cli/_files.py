@@ -18,7 +18,16 @@ from ..errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["STDIO", "about", "check_output", "open_picture", "read_bytes", "title", "write_bytes"]
+__all__ = [
+    "STDIO",
+    "about",
+    "check_new",
+    "check_output",
+    "open_picture",
+    "read_bytes",
+    "title",
+    "write_bytes",
+]
 
 STDIO = Path("-")
 
@@ -87,6 +96,18 @@ def check_output(path: Path, source: Path, force: bool, missing_folder: bool = F
                 f"{path} exists: name another file with -o, leave it with --skip-existing, or overwrite it"
                 " with --force"
             )
+
+
+def check_new(path: Path, force: bool) -> None:
+    """Refuse now what could not be written when long work is done.
+
+    Raises:
+        UsageError: the folder is missing, or the file exists and `force` is not set.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: its folder does not exist")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists: name another file, or overwrite it with --force")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from ..config import model_config
 from ..errors import UsageError
-from ._files import read_bytes
+from ._files import check_new, read_bytes
 from ._options import Device, DeviceOption, Force, PresetOption, Threads, Weights, use_threads
 from ._show import note, progress, size
 
@@ -80,7 +80,7 @@ def bench(
     if resume and output is None:
         raise UsageError("--resume goes on with what is in a file: name it with --json")
     for path in filter(None, (plot, html)):
-        _check(path, force)
+        check_new(path, force)
     if plot:
         _check_format(plot)
     with _progress() as show_points, _advice(output):
@@ -129,14 +129,6 @@ def _advice(output: str | None) -> Iterator[None]:
         if output:
             note(f"hpcm: note: {output} holds what was measured; --resume goes on from there")
         raise
-
-
-def _check(path: Path, force: bool) -> None:
-    """Refuse now what could not be written when all is measured."""
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: its folder does not exist")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists: name another file, or overwrite it with --force")
 
 
 def _check_format(plot: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..config import model_config
-from ..errors import UsageError
+from ._files import check_new
 from ._options import Device, Force, PhaseOption, PresetOption
 from ._show import note, working
 
@@ -36,8 +36,7 @@ def export(
     force: Force = False,
 ) -> None:
     """Round float weights to int8 and choose the integer arithmetic of the entropy path, on pictures."""
-    if output.exists() and not force:
-        raise UsageError(f"{output} exists: name another file, or overwrite it with --force")
+    check_new(output, force)
     config = model_config(phase, preset)
     with working("reading"):
         from ..training.export import export as write

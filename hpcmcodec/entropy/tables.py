@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,7 @@ def raw_scale_index(raw: Tensor) -> Tensor:
     return torch.bucketize(raw.detach().double().contiguous(), table, out_int32=True).clamp_(max=LEVELS - 1)
 
 
+@cache
 def _raw_scale_table() -> FloatArray:
     """What softplus makes `scale_table` of; rounded for the same reason."""
     return np.array([round(scale + math.log(-math.expm1(-scale)), 9) for scale in scale_table()])

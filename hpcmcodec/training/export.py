@@ -106,9 +106,7 @@ def export(model: HPCM, path: Path, facts: dict[str, object], batches: Sequence[
         HpcmError: it cannot be written.
     """
     rounded = copy.deepcopy(model).eval().requires_grad_(False)
-    exact = calibrate(rounded, batches)
-    coding = copy.deepcopy(rounded)
-    coding.use_exact(exact)
+    coding, exact = calibrate(rounded, batches)
     tables = fit_tables(coding, batches)
     dims = _output_dims(rounded)
     stored: dict[str, Tensor] = {}

@@ -78,8 +78,8 @@ def _trial(model: HPCM) -> tuple[HPCM, dict[str, Tensor]]:
     return trial, arrays
 
 
-def calibrate(model: HPCM, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Round the entropy path's matrices by GPTQ, correct its biases, and choose its grids.
+def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, Tensor]]:
+    """Round the entropy path's matrices by GPTQ, and choose its grids.
 
     Args:
         model: in float; its matrices become multiples of `step`, `outputs`, which each rounded layer then
@@ -87,7 +87,7 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> dict[str, Tensor]:
         batches: pictures `B x 3 x H x W` in [0, 1], H and W multiples of 64, as varied as what will be coded.
 
     Returns:
-        What `HPCM.use_exact` takes.
+        A copy that codes with them, and what `HPCM.use_exact` takes.
     """
     trial, _ = _trial(model)
     layers = {m.place: m for m in trial.modules() if isinstance(m, ExactLinear)}
@@ -109,7 +109,7 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> dict[str, Tensor]:
     for grid in trial.grids().values():
         grid.choose()
     arrays["bits"] = torch.tensor([grid.bits for grid in trial.grids().values()], dtype=torch.int8)
-    return arrays
+    return trial, arrays
 
 
 def _round(layer: nn.Module, products: Tensor) -> None:
