@@ -30,7 +30,7 @@ from hpcmcodec.entropy.tables import (
 )
 from hpcmcodec.errors import ModelMismatchError, WeightsError
 from hpcmcodec.layers import exact
-from hpcmcodec.layers.exact import ExactDepthwise, ExactLinear, ExactNorm, Grid, Tables, exact_biwkv
+from hpcmcodec.layers.exact import ExactDepthwise, ExactLinear, ExactNorm, Grid, Tables
 from hpcmcodec.models import HPCM
 from hpcmcodec.ops import biwkv_reference
 from hpcmcodec.selftest import entropy_digest, selftest
@@ -77,14 +77,14 @@ def test_linear(bias: bool) -> None:
     layer, x = ExactLinear(weight, offset), on_grid((2, 5, 40), "x", 8, 100)
     assert torch.equal(layer.weight, layer.weight.round()) and layer.weight.abs().max() == 127
     step = weight.abs().amax(1) / 127
-    error = (layer(x) - F.linear(x, weight.double(), None if offset is None else offset.double())).abs()
+    error = (layer(x, None) - F.linear(x, weight.double(), None if offset is None else offset.double())).abs()
     assert error.max() <= 0.5 * float(step.max()) * float(x.abs().sum(-1).max())
     # Any order of summation, and the integers themselves, give the same bits.
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     shuffled = ExactLinear(weight[:, order], offset)
-    assert torch.equal(shuffled(x[..., order]), layer(x))
+    assert torch.equal(shuffled(x[..., order], None), layer(x, None))
     whole = (x * 2**8).long() @ layer.weight.long().t()
-    assert torch.equal(layer(x), (whole.double() / 2**8) * layer.step + layer.bias)
+    assert torch.equal(layer(x, None), (whole.double() / 2**8) * layer.step + layer.bias)
 
 
 def test_multipliers_leave_products_exact() -> None:
@@ -97,8 +97,11 @@ def test_multipliers_leave_products_exact() -> None:
 
 def test_sums_that_could_pass_31_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="31 bits"):
-        ExactLinear(torch.ones(2, 600), None)
-    ExactLinear(torch.ones(2, 500), None)
+        ExactLinear(torch.ones(2, 600), None, torch.full((2,), 1 / 127))
+    ExactLinear(torch.ones(2, 500), None, torch.full((2,), 1 / 127))
+    # Where the step is to be chosen, it is a coarser one.
+    assert ExactLinear(torch.ones(2, 600), None).weight.abs().max() == 106
+    assert ExactLinear(torch.ones(2, 500), None).weight.abs().max() == 127
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -108,7 +111,7 @@ def test_depthwise(size: int) -> None:
     expected = F.conv2d(
         x.permute(0, 3, 1, 2), kernel.double(), uniform((6,), "bias").double(), padding=size // 2, groups=6
     )
-    torch.testing.assert_close(layer(x), expected.permute(0, 2, 3, 1), atol=0.05, rtol=0)
+    torch.testing.assert_close(layer(x, Grid(bits=8)), expected.permute(0, 2, 3, 1), atol=0.05, rtol=0)
 
 
 def test_inverse_root() -> None:
@@ -130,7 +133,9 @@ def test_tables(tables: Tables) -> None:
     assert tables.exp_minus(torch.tensor([99.0]).double()) == tables.decay[-1]
     both = torch.linspace(-9, 9, 10001, dtype=torch.float64)
     torch.testing.assert_close(tables.exp(both), both.exp(), rtol=2e-4, atol=0)
-    torch.testing.assert_close(tables.sigmoid(both), both.sigmoid(), rtol=0, atol=2**-9.9)
+    torch.testing.assert_close(
+        tables.gated(torch.ones_like(both), both), both.sigmoid(), rtol=0, atol=2**-9.9
+    )
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 31, 33, 961])
@@ -138,7 +143,7 @@ def test_biwkv(tables: Tables, tokens: int) -> None:
     w, u = 8 * uniform((12,), "w").double(), 3 * uniform((12,), "u").double()
     k, v = on_grid((2, tokens, 12), "k", 12, 4), on_grid((2, tokens, 12), "v", 10, 20)
     expected = biwkv_reference(w, u, k, v)
-    torch.testing.assert_close(exact_biwkv(tables, w, u, k, v), expected, rtol=0, atol=6e-3)
+    torch.testing.assert_close(tables.biwkv(w, u, k, v), expected, rtol=0, atol=6e-3)
 
 
 def test_biwkv_sums_have_room(tables: Tables) -> None:
@@ -146,7 +151,7 @@ def test_biwkv_sums_have_room(tables: Tables) -> None:
     tokens = 65536
     v = torch.full((1, tokens, 2), 32767 / 2**10, dtype=torch.float64)
     w = torch.tensor([8.0, -8.0], dtype=torch.float64)
-    y = exact_biwkv(tables, w, 0 * w, torch.zeros_like(v), v)
+    y = tables.biwkv(w, 0 * w, torch.zeros_like(v), v)
     torch.testing.assert_close(y, v, rtol=1e-14, atol=0)
 
 

@@ -16,11 +16,25 @@ pass values through and note the largest, which is how they are calibrated.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..ops import (
+    FINE,
+    GATE_REACH,
+    GATE_STEPS,
+    exact_biwkv,
+    exact_depthwise,
+    exact_gate,
+    exact_linear,
+    exp_minus,
+    exp_of,
+)
 
 __all__ = [
     "ExactDepthwise",
@@ -28,9 +42,9 @@ __all__ = [
     "ExactNorm",
     "Grid",
     "Tables",
-    "exact_biwkv",
     "inverse_root",
     "leaky_relu",
+    "weight_step",
 ]
 
 # Integers of 16 bits, and of weights 8 (linear) and 12 (depthwise): sums of products stay below 2^31.
@@ -40,6 +54,8 @@ WIDE = 2**19 - 1
 WEIGHT_LEVELS = 127
 KERNEL_LEVELS = 2047
 SUM_LIMIT = 2**31
+# Rounding by inputs may raise the sum of a row's weights a little.
+ROUNDING_ROOM = 0.97
 # Multipliers have so many bits that a product with a sum of 31 bits is exact.
 MULTIPLIER_BITS = 22
 
@@ -65,6 +81,12 @@ class Grid(nn.Module):
         self.bits = bits
         self.peak = 0.0
 
+    @property
+    def unit(self) -> float:
+        """Steps in 1, once calibrated."""
+        assert self.bits is not None
+        return 2.0**self.bits
+
     def choose(self) -> None:
         """The finest grid on which twice the largest value seen has room."""
         if not self.fixed:
@@ -75,8 +97,8 @@ class Grid(nn.Module):
         if self.bits is None:
             self.peak = max(self.peak, float(x.abs().max()))
             return x
-        step = 2.0**-self.bits
-        return x.mul_(1 / step).round_().clamp_(-self.highest, self.highest).mul_(step)
+        step = 1 / self.unit
+        return x.mul_(self.unit).round_().clamp_(-self.highest, self.highest).mul_(step)
 
 
 def multiplier(step: Tensor) -> Tensor:
@@ -86,13 +108,31 @@ def multiplier(step: Tensor) -> Tensor:
     return torch.from_numpy(np.ldexp(rounded, exponent - MULTIPLIER_BITS)).to(step.device)
 
 
+def weight_step(weight: Tensor) -> Tensor:
+    """The finest step per row at which no weight passes 8 bits and no sum of products 31.
+
+    Args:
+        weight: `outputs x inputs`.
+
+    Returns:
+        `outputs`.
+    """
+    size = weight.abs()
+    most = ROUNDING_ROOM * SUM_LIMIT / HIGHEST
+    return (size.amax(1) / WEIGHT_LEVELS).maximum(size.sum(1) / most).clamp_min(1e-12)
+
+
 class ExactLinear(nn.Module):
-    """`... x inputs` on a grid to `... x outputs`, not yet rounded: sum(integer weight * x) * step + bias.
+    """sum(integer weight * x) * step + bias, rounded to grids: `... x inputs` to `... x outputs`.
+
+    Called with x, the grid that it lies on (None where there are several), and a grid for each of the
+    `parts` of the outputs, which are given apart; without grids, with all outputs as they are.
 
     Args:
         weight: float, `outputs x inputs`.
         bias: `outputs`, or none.
-        step: `outputs`, of which the weights are multiples; by default a 127th of each output's largest.
+        step: `outputs`, of which the weights are multiples; default: `weight_step`.
+        parts: how the outputs are shared out over grids; default: all to one.
 
     Attributes:
         place: where in the model the layer is that it stands for.
@@ -106,24 +146,50 @@ class ExactLinear(nn.Module):
     step: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, step: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        step: Tensor | None = None,
+        parts: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         weight = weight.detach().double()
-        step = weight.abs().amax(1).clamp_min(1e-12) / WEIGHT_LEVELS if step is None else step.double()
+        step = weight_step(weight) if step is None else step.double()
         whole = (weight / step[:, None]).round()
         if float(whole.abs().sum(1).max()) * HIGHEST >= SUM_LIMIT:
             raise ValueError("weights so large that their sums may pass 31 bits")
-        self.register_buffer("weight", whole)
+        self.parts = list(parts or [len(step)])
+        self.register_buffer("weight", whole.to(torch.int8).contiguous())
         self.register_buffer("step", multiplier(step))
         b = torch.zeros(len(step), dtype=torch.float64) if bias is None else bias.detach().double()
         self.register_buffer("bias", b)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight).mul_(self.step).add_(self.bias)
+        self.limits: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor, source: Grid | None, *into: Grid) -> Any:
+        if source is None or any(grid.bits is None for grid in (source, *into)):
+            y = F.linear(x, self.weight.double()).mul_(self.step).add_(self.bias)
+            for grid, part in zip(into, y.split(self.parts, -1), strict=False):
+                grid(part)  # in place
+        else:
+            y = exact_linear(x, source.unit, self.weight, self.step, self.bias, *self._grids(into))
+        return y.split(self.parts, -1) if len(into) > 1 else y
+
+    def _grids(self, into: Sequence[Grid]) -> tuple[Tensor | None, Tensor | None]:
+        """Unit and largest integer of the grids, for each output."""
+        if into and self.limits is None:
+            counts = torch.tensor(self.parts)
+            units, most = (
+                torch.tensor(values, dtype=torch.float64).repeat_interleave(counts).to(self.step.device)
+                for values in ([g.unit for g in into], [float(g.highest) for g in into])
+            )
+            self.limits = units, most
+        return self.limits or (None, None)
 
 
 class ExactDepthwise(nn.Module):
-    """Depthwise convolution of `B x H x W x C` on a grid, zero padding, same size, not yet rounded.
+    """Depthwise convolution of `B x H x W x C` on a grid, zero padding, same size, rounded to a grid.
 
     kernel: float, `C x 1 x k x k`; bias: `C` or none.
     """
@@ -134,7 +200,7 @@ class ExactDepthwise(nn.Module):
 
     def __init__(self, kernel: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        channels, _, self.size, _ = kernel.shape
+        channels = len(kernel)
         kernel = kernel.detach().double().flatten(1)
         step = multiplier(kernel.abs().amax(1).clamp_min(1e-12) / KERNEL_LEVELS)
         self.register_buffer("kernel", (kernel / step[:, None]).round().t().contiguous())  # k*k x C
@@ -142,16 +208,10 @@ class ExactDepthwise(nn.Module):
         b = torch.zeros(channels, dtype=torch.float64) if bias is None else bias.detach().double()
         self.register_buffer("bias", b)
 
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        reach = self.size // 2
-        padded = F.pad(x, (0, 0, reach, reach, reach, reach))
-        total = torch.zeros_like(x)
-        for row in range(self.size):
-            for column in range(self.size):
-                part = padded[:, row : row + height, column : column + width]
-                total.addcmul_(part, self.kernel[row * self.size + column])
-        return total.mul_(self.step).add_(self.bias)
+    def forward(self, x: Tensor, into: Grid) -> Tensor:
+        if into.bits is None:
+            return into(exact_depthwise(x, self.kernel, self.step, self.bias, None, None))
+        return exact_depthwise(x, self.kernel, self.step, self.bias, into.unit, float(into.highest))
 
 
 def inverse_root(x: Tensor) -> Tensor:
@@ -196,10 +256,6 @@ class Tables(nn.Module):
         gate: sigmoid(i/128 - 16), i = 0..4095: float64.
     """
 
-    FINE = 4096
-    GATE_STEPS = 128.0
-    GATE_REACH = 16.0
-
     decay: Tensor
     gate: Tensor
 
@@ -213,61 +269,24 @@ class Tables(nn.Module):
     def compute(cls) -> tuple[Tensor, Tensor]:
         """The two tables, for export: what is stored counts, not what a library makes of exp."""
         i = torch.arange(256, dtype=torch.float64)
-        decay = torch.stack((i / 16, i / cls.FINE)).neg().exp()
-        gate = torch.sigmoid(torch.arange(4096, dtype=torch.float64) / cls.GATE_STEPS - cls.GATE_REACH)
+        decay = torch.stack((i / 16, i / FINE)).neg().exp()
+        gate = torch.sigmoid(torch.arange(4096, dtype=torch.float64) / GATE_STEPS - GATE_REACH)
         return (decay * 2**30).round() / 2**30, (gate * 2**15).round() / 2**15
 
     def exp_minus(self, x: Tensor) -> Tensor:
         """exp(-x), x from 0 to 16 (beyond is clipped), to 2^-13 of its value and 2^-29."""
-        place = (x * self.FINE).round_().clamp_(0, len(self.decay) - 1)
-        return self.decay[place.to(torch.int32)]
+        return exp_minus(self.decay, x)
 
     def exp(self, x: Tensor) -> Tensor:
         """exp(x), x from -16 to 16."""
-        y = self.exp_minus(x.abs())
-        return torch.where(x > 0, 1 / y, y)
+        return exp_of(self.decay, x)
 
-    def sigmoid(self, x: Tensor) -> Tensor:
-        place = (x + self.GATE_REACH).mul_(self.GATE_STEPS).round_().clamp_(0, len(self.gate) - 1)
-        return self.gate[place.to(torch.int32)]
+    def biwkv(self, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """BiWKV, not yet rounded; see `ops.exact.exact_biwkv_reference`."""
+        y: Tensor = exact_biwkv(self.decay, w, u, k, v)
+        return y
 
-
-def exact_biwkv(tables: Tables, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`ops.biwkv_reference` with exact sums, not yet rounded.
-
-    The weights exp(k_i +- i w/T) are integers of so many bits that T of them times v stay below 2^53;
-    numerator and denominator use the same ones, so the result is an average of values of v whatever the
-    rounding.
-
-    Args:
-        w, u: decay, |w| at most 8, and boost per channel, float64 `C`.
-        k, v: float64 `B x T x C`, v on a grid of 16 bits.
-    """
-    tokens = k.shape[1]
-    bits = min(30, 52 - 15 - math.ceil(math.log2(tokens)))
-    count = torch.full((), tokens, dtype=torch.float64, device=k.device)
-    position = (torch.arange(tokens, device=k.device, dtype=torch.float64) / count)[:, None]
-    forward, backward = position * w.abs(), (1 - position) * w.abs()
-    rising = w > 0
-    ahead = tables.exp_minus(torch.where(rising, backward, forward))  # of tokens before, T x C
-    behind = tables.exp_minus(torch.where(rising, forward, backward))  # and after
-    weight = tables.exp_minus(k.amax(1, keepdim=True) - k)
-    own = tables.exp((u - w) / count) * weight
-    unit = 2.0**bits
-
-    numerator, denominator = own * v, own
-    for sums, near in ((_before, ahead), (_after, behind)):
-        whole = (weight * near).mul_(unit).round_()
-        near = near * unit
-        denominator = denominator + sums(whole) / near
-        numerator += sums(whole.mul_(v)).div_(near)
-    return numerator.div_(denominator)
-
-
-def _before(x: Tensor) -> Tensor:
-    return x.cumsum(1).sub_(x)
-
-
-def _after(x: Tensor) -> Tensor:
-    rising = x.cumsum(1)
-    return rising[:, -1:] - rising
+    def gated(self, x: Tensor, r: Tensor) -> Tensor:
+        """x * sigmoid(r)."""
+        y: Tensor = exact_gate(self.gate, x, r)
+        return y

@@ -7,22 +7,14 @@ grid of 1/64; within a part each tensor has a grid of its own, which calibration
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import CrossAttentionCell, DWConvRB, PConvRB, RWKVBlock, RWKVContextCell
-from ..layers.exact import (
-    ExactDepthwise,
-    ExactLinear,
-    ExactNorm,
-    Grid,
-    Tables,
-    exact_biwkv,
-    leaky_relu,
-)
+from ..layers.exact import ExactDepthwise, ExactLinear, ExactNorm, Grid, Tables, leaky_relu
 from ..layers.rwkv import DECAY_BOUND, ChannelMix, OmniShift, SpatialMix
 from .context import ContextModel, SpatialPrior
 
@@ -71,7 +63,7 @@ def from_matrix(layer: Trained, matrix: Tensor) -> Tensor:
     return matrix if len(shape) == 2 else matrix.view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
 
 
-def _linear(layer: Trained) -> ExactLinear:
+def _linear(layer: Trained, parts: Sequence[int] | None = None) -> ExactLinear:
     """The twin of a layer; `step` is what a weights file gave the layer, `place` its name in the model."""
     matrix = to_matrix(layer)
     bias: Tensor | None = layer.bias
@@ -79,7 +71,7 @@ def _linear(layer: Trained) -> ExactLinear:
     repeats = len(matrix) // len(step) if step is not None else 1
     if bias is not None:
         bias = bias.repeat(len(matrix) // len(bias))
-    exact = ExactLinear(matrix, bias, None if step is None else step.flatten().repeat(repeats))
+    exact = ExactLinear(matrix, bias, None if step is None else step.flatten().repeat(repeats), parts)
     exact.place = getattr(layer, "place", "")
     return exact
 
@@ -97,7 +89,7 @@ class ExactShift(nn.Module):
         self.grid = Grid()
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.grid(self.kernel(x))
+        y: Tensor = self.kernel(x, self.grid)
         return y
 
 
@@ -110,7 +102,7 @@ class ExactSpatialMix(nn.Module):
     def __init__(self, mix: SpatialMix, tables: Tables) -> None:
         super().__init__()
         self.shift = ExactShift(mix.shift)
-        self.kvr = _linear(mix.kvr)
+        self.kvr = _linear(mix.kvr, 3 * [len(mix.decay)])
         self.key, self.value, self.gate = Grid(most=12), Grid(), Grid()
         self.register_buffer("w", mix.decay.detach().double().clamp(-DECAY_BOUND, DECAY_BOUND))
         self.register_buffer("u", mix.boost.detach().double())
@@ -118,11 +110,12 @@ class ExactSpatialMix(nn.Module):
         self.out = _linear(mix.out)
         self.tables = tables
 
-    def forward(self, x: Tensor) -> Tensor:
-        k, v, r = self.kvr(self.shift(x)).flatten(1, 2).chunk(3, -1)
-        k, v, r = self.key(k), self.value(v), self.gate(r)
-        y = exact_biwkv(self.tables, self.w, self.u, k, v).mul_(self.tables.sigmoid(r))
-        return self.out(self.mixed(y).unflatten(1, x.shape[1:3]))
+    def forward(self, x: Tensor, into: Grid) -> Tensor:
+        kvr = self.kvr(self.shift(x), self.shift.grid, self.key, self.value, self.gate)
+        k, v, r = (part.flatten(1, 2) for part in kvr)
+        y = self.tables.gated(self.tables.biwkv(self.w, self.u, k, v), r)
+        mixed: Tensor = self.out(self.mixed(y).unflatten(1, x.shape[1:3]), self.mixed, into)
+        return mixed
 
 
 class ExactChannelMix(nn.Module):
@@ -130,18 +123,17 @@ class ExactChannelMix(nn.Module):
 
     def __init__(self, mix: ChannelMix, tables: Tables) -> None:
         super().__init__()
-        self.hidden = mix.hidden
         self.shift = ExactShift(mix.shift)
-        self.kr = _linear(mix.kr)
+        self.kr = _linear(mix.kr, (mix.hidden, mix.value.out_features))
         self.key, self.gate = Grid(), Grid()
         self.square = Grid()
         self.value = _linear(mix.value)
         self.tables = tables
 
     def forward(self, x: Tensor) -> Tensor:
-        k, r = self.kr(self.shift(x)).tensor_split((self.hidden,), -1)
-        k, r = self.key(k), self.gate(r)
-        return self.value(self.square(F.relu(k).square())).mul_(self.tables.sigmoid(r))
+        k, r = self.kr(self.shift(x), self.shift.grid, self.key, self.gate)
+        y: Tensor = self.value(self.square(F.relu(k).square_()), self.square)
+        return self.tables.gated(y, r)
 
 
 class ExactRWKVBlock(nn.Module):
@@ -162,7 +154,7 @@ class ExactRWKVBlock(nn.Module):
         self.end = _residual()
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.branch1(self.spatial(self.normed1(self.norm1(x))))
+        branch = self.spatial(self.normed1(self.norm1(x)), self.branch1)
         x = self.middle(branch.mul_(self.gamma1).add_(x))
         branch = self.branch2(self.channel(self.normed2(self.norm2(x))))
         y: Tensor = self.end(branch.mul_(self.gamma2).add_(x))
@@ -179,9 +171,9 @@ class ExactDWConvRB(nn.Module):
         self.expand, self.project = _linear(block.expand), _linear(block.project)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.shifted(self.spatial(self.enter(x.clone())))
-        h = self.hidden(leaky_relu(self.expand(h)))
-        y: Tensor = self.end(self.project(h).add_(x))
+        h = self.spatial(self.enter(x.clone()), self.shifted)
+        h = self.hidden(leaky_relu(self.expand(h, self.shifted)))
+        y: Tensor = self.end(self.project(h, self.hidden).add_(x))
         return y
 
 
@@ -195,11 +187,11 @@ class ExactPConvRB(nn.Module):
         self.expand, self.project = _linear(block.expand), _linear(block.project)
         self.convolved, self.hidden, self.end = Grid(), Grid(), Grid()
 
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.convolved(self.spatial(_patches(x[..., : self.partial])))
+    def forward(self, x: Tensor, source: Grid) -> Tensor:
+        s = self.spatial(_patches(x[..., : self.partial]), source, self.convolved)
         h = torch.cat((s, x[..., self.partial :]), -1)
-        h = self.hidden(leaky_relu(self.expand(h)))
-        y: Tensor = self.end(self.project(h).add_(x))
+        h = self.hidden(leaky_relu(self.expand(h, None)))
+        y: Tensor = self.end(self.project(h, self.hidden).add_(x))
         return y
 
 
@@ -217,9 +209,13 @@ class ExactUp(nn.Module):
         super().__init__()
         self.linear, self.grid = _linear(layer), Grid()
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def end(self) -> Grid:
+        return self.grid
+
+    def forward(self, x: Tensor, source: Grid) -> Tensor:
         batch, height, width, _ = x.shape
-        y = self.grid(self.linear(x)).view(batch, height, width, 2, 2, -1)
+        y = self.linear(x, source, self.grid).view(batch, height, width, 2, 2, -1)
         return y.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
 
 
@@ -236,7 +232,10 @@ class ExactHyperSynthesis(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = z.permute(0, 2, 3, 1).to(torch.float64, copy=True).contiguous()
-        y: Tensor = self.leave(self.layers(self.enter(x))).permute(0, 3, 1, 2)
+        x, source = self.enter(x), self.enter
+        for layer in self.layers:
+            x, source = layer(x, source), layer.end  # type: ignore[assignment]
+        y: Tensor = self.leave(x).permute(0, 3, 1, 2)
         return y
 
 
@@ -250,8 +249,8 @@ class ExactContextCell(nn.Module):
         self.narrow, self.out, self.leave = Grid(), _linear(cell.out), _state()
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        merged = self.block(self.merged(self.merge(torch.cat((x, h), -1))))
-        y: Tensor = self.leave(self.out(self.narrow(merged)))
+        merged = self.block(self.merge(torch.cat((x, h), -1), self.leave, self.merged))
+        y: Tensor = self.out(self.narrow(merged), self.narrow, self.leave)
         return y
 
 
@@ -270,10 +269,8 @@ class ExactAttentionCell(nn.Module):
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         cell = self.cell[0]
-        q, k, v = (
-            cell._windows(t)
-            for t in (self.queries(self.query(x)), self.keys(self.key(h)), self.values(self.value(h)))
-        )
+        pairs = ((self.query, x, self.queries), (self.key, h, self.keys), (self.value, h, self.values))
+        q, k, v = (cell._windows(layer(t, self.leave, grid)) for layer, t, grid in pairs)
         scores = (q @ k.transpose(-1, -2)).mul_(1 / math.sqrt(q.shape[-1]))
         mask = cell._mask(x)
         if mask is not None:
@@ -284,7 +281,7 @@ class ExactAttentionCell(nn.Module):
         weight = weight.mul_(2.0**20).round_()
         y = (weight @ v).div_(weight.sum(-1, keepdim=True))
         mixed = self.mixed(cell._whole(y, height, width).contiguous())
-        leave: Tensor = self.leave(mixed.add_(self.skip(x)))
+        leave: Tensor = self.leave(mixed.add_(self.skip(x, self.leave)))
         return leave
 
 
@@ -300,7 +297,7 @@ class ExactPrior(nn.Module):
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         h = self.branch_2(self.scaled(self.branch_1(x) * q))
-        y: Tensor = self.leave(self.head(self.narrow(h)))
+        y: Tensor = self.head(self.narrow(h), self.narrow, self.leave)
         return y
 
 
@@ -312,18 +309,20 @@ class ExactAdaptor(nn.Module):
         self.enter, self.linear, self.leave = _state(), _linear(layer), _residual()
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.leave(self.linear(self.enter(x)))
+        y: Tensor = self.linear(self.enter(x), self.enter, self.leave)
         return y
 
 
 class ExactFusion(nn.Module):
-    """One of the context model's fusions, of either kind."""
+    """One of the context model's fusions: one matrix, or one block."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner, self.leave = inner, _state()
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.inner, ExactLinear):
+            return self.inner(x, self.leave, self.leave)
         y: Tensor = self.leave(self.inner(x))
         return y
 

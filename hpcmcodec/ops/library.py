@@ -1,4 +1,4 @@
-"""How operators are made known to torch: a reference for every device, and Triton kernels on NVIDIA."""
+"""How operators are made known to torch: a reference for every device, and kernels for some."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ __all__ = ["contiguous_like", "define", "keep_inputs"]
 _library = torch.library.Library("hpcm", "DEF")
 
 
-def define(schema: str, reference: Callable[..., Any], module: str, kernel: str) -> None:
+def define(
+    schema: str,
+    reference: Callable[..., Any],
+    module: str | None = None,
+    kernel: str = "",
+    on_cpu: Callable[..., Any] | None = None,
+) -> None:
     """Declare an operator.
 
     Args:
         schema: its name, arguments and results, as torch.library writes them.
         reference: its default implementation, in plain torch.
         module, kernel: where in this folder its GPU kernel is, imported when it is first needed.
+        on_cpu: its implementation on a CPU.
     """
     name = schema.partition("(")[0]
 
@@ -29,7 +36,10 @@ def define(schema: str, reference: Callable[..., Any], module: str, kernel: str)
 
     _library.define(schema)
     _library.impl(name, reference, "CompositeExplicitAutograd")
-    _library.impl(name, on_gpu, "CUDA")
+    if module is not None:
+        _library.impl(name, on_gpu, "CUDA")
+    if on_cpu is not None:
+        _library.impl(name, on_cpu, "CPU")
 
 
 def contiguous_like(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import QUALITIES
-from ..layers.exact import WEIGHT_LEVELS, ExactLinear, Tables
+from ..layers.exact import WEIGHT_LEVELS, ExactLinear, Tables, weight_step
 from ..models import HPCM
 from ..models.exact import from_matrix, to_matrix
 
@@ -91,7 +91,7 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, T
     """
     trial, _ = _trial(model)
     layers = {m.place: m for m in trial.modules() if isinstance(m, ExactLinear)}
-    products = {name: m.weight.new_zeros(m.weight.shape[1], m.weight.shape[1]) for name, m in layers.items()}
+    products = {name: m.step.new_zeros(m.weight.shape[1], m.weight.shape[1]) for name, m in layers.items()}
 
     def collect(layer: nn.Module, inputs: tuple[Tensor]) -> None:
         x = inputs[0].flatten(0, -2)
@@ -116,8 +116,7 @@ def _round(layer: nn.Module, products: Tensor) -> None:
     assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
     matrix = to_matrix(layer)
     outputs = layer.weight.shape[int(isinstance(layer, nn.ConvTranspose2d))]
-    step = matrix.reshape(len(matrix) // outputs, outputs, -1).abs().amax((0, 2))
-    step = step.clamp_min(1e-12) / WEIGHT_LEVELS
+    step = weight_step(matrix).view(-1, outputs).amax(0)
     steps = step.repeat(len(matrix) // outputs)
     rounded = round_by_inputs(matrix, products, steps)
     with torch.no_grad():
