@@ -406,22 +406,21 @@ def test_progress_is_for_a_terminal(hpcm: Bench, monkeypatch: pytest.MonkeyPatch
 
 def test_a_full_disk_leaves_nothing(hpcm: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     picture("a.png", "b.png")
-    write, fdopen = io.BufferedWriter.write, os.fdopen
+    write = Path.write_bytes
 
-    class Full(io.BufferedWriter):
-        def write(self, data: Any, /) -> int:
-            write(self, data[:20])
-            self.flush()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[:20])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fdopen", lambda handle, mode: Full(io.FileIO(handle, mode)))
-    assert hpcm("encode", "a.png") == (1, "", "hpcm: a.hpcm: No space left on device\n")
+    writes: Callable[..., int] = full
+    monkeypatch.setattr(Path, "write_bytes", writes)
+    assert hpcm("encode", "a.png") == (1, "", "hpcm: cannot write a.hpcm: No space left on device\n")
     code, _, err = hpcm("encode", "a.png", "b.png", "--output-dir", "out")
     assert code == 1
-    lines = [f"hpcm: {name}.png: out/{name}.hpcm: No space left on device" for name in "ab"]
+    lines = [f"hpcm: {name}.png: cannot write out/{name}.hpcm: No space left on device" for name in "ab"]
     assert err.splitlines() == [*lines, "2 failed"]
     assert files() == ["a.png", "b.png"]
-    monkeypatch.setattr(os, "fdopen", fdopen)
+    monkeypatch.setattr(Path, "write_bytes", write)
     assert hpcm("encode", "a.png")[0] == 0
 
 

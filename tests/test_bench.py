@@ -632,7 +632,7 @@ def test_an_output_that_cannot_be_written_is_refused(folder: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="its folder does not exist"):
         bench(folder, others=(), output=tmp_path / "nowhere" / "results.json")
     store = Store(folder, folder=False)
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(HpcmError, match="cannot write"):
         measure([Run(Fake(), (1,))], find_photos(folder), store=store)
 
 

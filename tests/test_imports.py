@@ -24,7 +24,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "container": (),
     "entropy": (),
     "errors": (),
-    "evaluation": ("codec", "metrics"),
+    "evaluation": ("codec", "files", "metrics"),
+    "files": (),
     "layers": ("ops",),
     "metrics": (),
     "models": ("config", "entropy", "layers", "ops"),
@@ -39,7 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "ops": (),
     "pictures": (),
     "selftest": ("config", "entropy", "models", "zoo"),
-    "training": ("config", "entropy", "layers", "metrics", "models", "ops", "selftest", "zoo"),
+    "training": ("config", "entropy", "files", "layers", "metrics", "models", "ops", "selftest", "zoo"),
     "zoo": ("config", "models"),
 }
 STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors")

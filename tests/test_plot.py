@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +211,7 @@ def test_results_without_a_point_are_refused(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "nowhere" / "a.png", tmp_path / "folder.png"):
-        with pytest.raises(UsageError, match="cannot write"):
+        with pytest.raises(HpcmError, match="cannot write"):
             plot.draw(ALL, path)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
@@ -261,23 +259,6 @@ def test_markers_are_those_of_matplotlib() -> None:
     for marker, outline in plot.MARKERS.items():
         assert MarkerStyle(marker).is_filled()
         assert outline.startswith("M") and outline.endswith("Z")
-
-
-def test_replace_file_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.html"
-    path.write_bytes(b"before")
-
-    def full(self: Path, data: bytes) -> int:
-        with io.FileIO(self, "w") as file:
-            file.write(data[:2])
-        raise OSError(28, "No space left on device")
-
-    writes: Callable[..., int] = full
-    monkeypatch.setattr(Path, "write_bytes", writes)
-    with pytest.raises(UsageError, match=r"cannot write .*a\.html: No space left"):
-        plot.replace_file(path, b"after")
-    assert path.read_bytes() == b"before"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.html"]
 
 
 def test_heights_are_means_over_shared_rates() -> None:

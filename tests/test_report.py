@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcmcodec.errors import ImageError, UsageError
+from hpcmcodec.errors import HpcmError, ImageError, UsageError
 from hpcmcodec.evaluation import plot, report
 from hpcmcodec.evaluation.codecs import ANCHORS
 from hpcmcodec.evaluation.compare import detailed_window
@@ -280,7 +280,7 @@ def test_results_without_ours_or_without_bd_rate_make_a_page(tmp_path: Path) -> 
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to report"):
         report.write([], DATA, tmp_path / "a.html")
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(HpcmError, match="cannot write"):
         report.write(results(), None, tmp_path / "no" / "a.html")
     with pytest.raises(UsageError, match="no pictures in"):
         report.write(results(), tmp_path, tmp_path / "a.html")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..container import MAX_PIXELS
 from ..errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError, UsageError
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,7 +110,7 @@ def check_new(path: Path, force: bool) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name and rename, so that a partial file is never seen.
+    """Write a file whole or not at all, or to standard output for `-`.
 
     Raises:
         HpcmError: it cannot be written, as on a full disk; nothing is left of it.
@@ -120,28 +119,10 @@ def write_bytes(path: Path, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    try:
-        if path.exists() and not path.is_file():  # a device or a named pipe
+    if path.exists() and not path.is_file():  # a device or a named pipe
+        try:
             path.write_bytes(data)
-        else:
-            _write_whole(path.resolve(), data)
-    except OSError as error:
-        raise HpcmError(f"{path}: {error.strerror or error}") from error
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}."[:100], dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+        except OSError as error:
+            raise HpcmError(f"cannot write {path}: {error.strerror or error}") from error
+    else:
+        write_whole(path, data)

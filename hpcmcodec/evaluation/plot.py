@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import HpcmError, UsageError
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,6 @@ __all__ = [
     "curves",
     "draw",
     "inline_svg",
-    "replace_file",
 ]
 
 FORMATS = (".pdf", ".png", ".svg")
@@ -137,7 +137,8 @@ def draw(
         title: a line above the panels.
 
     Raises:
-        UsageError: another suffix, results without a point, or a path that cannot be written.
+        UsageError: another suffix, or results without a point.
+        HpcmError: it cannot be written.
         HpcmError: matplotlib is missing.
     """
     path = Path(path)
@@ -162,7 +163,7 @@ def draw(
         if title:
             figure.suptitle(title)
         figure.savefig(out, format=suffix[1:], dpi=200, metadata=_NO_DATE.get(suffix))
-    replace_file(path, out.getvalue())
+    write_whole(path, out.getvalue())
 
 
 def inline_svg(drawn: Sequence[Curve], metric: str, label: str) -> str:
@@ -183,22 +184,6 @@ def inline_svg(drawn: Sequence[Curve], metric: str, label: str) -> str:
         _panel(figure.subplots(), drawn, metric)
         figure.savefig(out, format="svg", transparent=True, metadata=_NO_DATE[".svg"])
     return _themed(out.getvalue(), metric, label)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        UsageError: it cannot be written; nothing is left of it.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # The same results make the same file.

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UsageError
+from ..files import write_whole
 from . import plot
 from .codecs import ANCHORS
 from .compare import Codec, Pixels, Window, compare, detailed_window
@@ -62,11 +63,10 @@ def write(
         progress: called with the share done, 0 to 1; the crops are what takes time.
 
     Raises:
-        UsageError: there is no point in the results; a folder without pictures; a size that is not positive;
-            a path that cannot be written.
+        UsageError: there is no point in the results; a folder without pictures; a size that is not positive.
         ImageError: a picture cannot be read or coded.
         WeightsError: there are no weights for the codec of ours.
-        HpcmError: matplotlib is missing.
+        HpcmError: it cannot be written, or matplotlib is missing.
     """
     drawn = plot.curves(results)
     if not drawn:
@@ -80,7 +80,7 @@ def write(
             if progress:
                 progress((done + 1) / len(photos))
     page = "\n".join(_page(results, drawn, crops, bpp, title))
-    plot.replace_file(Path(path), page.encode())
+    write_whole(Path(path), page.encode())
 
 
 def _choose(

@@ -42,8 +42,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import metrics
-from ..errors import UsageError
-from .plot import replace_file
+from ..errors import HpcmError, UsageError
+from ..files import write_whole
 
 __all__ = ["METRICS", "Point", "Process", "Record", "Store", "is_folder", "summarise", "take_over"]
 
@@ -147,13 +147,13 @@ class Store:
         Every file is replaced in one go, never half written.
 
         Raises:
-            UsageError: it cannot be written.
+            HpcmError: it cannot be written.
         """
         start = time.monotonic()
         if start < self.due and not final:
             return
         for path, data in self._files(results()):
-            replace_file(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+            write_whole(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
         end = time.monotonic()
         self.due = end + max(self.INTERVAL, (end - start) / self.SHARE)
 
@@ -183,7 +183,7 @@ class Store:
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror}") from error
+            raise HpcmError(f"cannot write {self.path}: {error.strerror}") from error
         return [(self.path / _file_name(result), result) for result in results]
 
 

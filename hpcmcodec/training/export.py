@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,14 +14,15 @@ from torch import Tensor, nn
 
 from ..config import QUALITIES
 from ..entropy.tables import CdfTables, fitted_tables
-from ..errors import HpcmError, ImageError
+from ..errors import ImageError
+from ..files import whole_file
 from ..models import HPCM, OmniShift
 from ..selftest import entropy_digest
 from ..zoo import DIGEST, EXACT, STEP, TABLES
 from .data import read_evenly
 from .rounding import calibrate
 
-__all__ = ["export", "fit_tables", "quantise", "varied_batches", "write_whole"]
+__all__ = ["export", "fit_tables", "quantise", "varied_batches", "write_tensors"]
 
 # Below this a tensor of the transforms is not worth the loss; depthwise kernels and per-quality vectors stay
 # float too.
@@ -127,7 +127,7 @@ def export(model: HPCM, path: Path, facts: dict[str, object], batches: Sequence[
     for name, tensor in exact.items():
         stored[EXACT + name] = tensor.cpu()
     metadata = {"model": model.config.name, "facts": json.dumps(facts), DIGEST: entropy_digest(coding)}
-    write_whole(path, stored, metadata)
+    write_tensors(path, stored, metadata)
 
 
 def varied_batches(
@@ -153,17 +153,14 @@ def varied_batches(
     return [torch.stack(x[i : i + 4]).to(device) for x in of_size.values() for i in range(0, len(x), 4)]
 
 
-def write_whole(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file beside its place and move it there, so that no half of one is ever seen.
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all.
 
     Raises:
         HpcmError: it cannot be written; what was there before still is.
     """
-    part = path.with_suffix(".part")
-    try:
-        save_file(tensors, part, metadata=metadata)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())  # else a power cut could leave the new name without its bytes
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise HpcmError(f"{path} cannot be written: {error}") from error
+    with whole_file(path) as part:
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error

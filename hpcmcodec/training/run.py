@@ -25,7 +25,7 @@ from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError, Wei
 from ..models import HPCM
 from ..zoo import initial_weights, read_weights
 from .data import CropSource, read_pictures
-from .export import export, write_whole
+from .export import export, write_tensors
 from .loss import draw_quality, rate_distortion
 from .optimizer import FlatParameters, Optimizer
 from .validate import validate
@@ -486,7 +486,7 @@ def _loop(
     def save() -> Future[None]:
         known = {"model": options.config.name, "seed": options.seed, "layout": layout, **standing()}
         metadata = {"facts": json.dumps(known)}
-        return writer.submit(write_whole, options.output / CHECKPOINT, step.optimizer.state(), metadata)
+        return writer.submit(write_tensors, options.output / CHECKPOINT, step.optimizer.state(), metadata)
 
     with _signals() as came, ThreadPoolExecutor(1) as writer:
         share, stop = process.agree(share_done(), False)
