@@ -250,9 +250,7 @@ def decode_picture(
         )
     area = _crop(crop, header)
     try:
-        model = zoo.load_model(
-            header.phase, header.preset, header.family, weights=weights, device=_device(device)
-        )
+        model = zoo.load_model(header.phase, header.preset, header.family, weights=weights, device=device)
     except UsageError as error:  # the file's wish, not the caller's
         raise WeightsError(f"made with a model that this version does not have: {error}") from None
     notes = _check_fingerprints(header, model)
@@ -352,7 +350,7 @@ def _trial(
     height, width = pixels.rgb.shape[:2]
     header = Header(family, phase, preset, QUALITIES[0], width, height, bytes(4), bytes(4), 0, pixels.grey)
     header = replace(header, tile=_tile_side(tile, header))
-    model = zoo.load_model(phase, preset, family, weights=weights, device=_device(device))
+    model = zoo.load_model(phase, preset, family, weights=weights, device=device)
     header = replace(header, entropy_id=model.entropy_id, synthesis_id=model.synthesis_id)
     return _Trial(model, header, pixels, progress or (lambda share: None))
 
@@ -546,14 +544,6 @@ def _round_quality(quality: float) -> float:
     if not first <= quality <= last:
         raise UsageError(f"quality goes from {first:g} to {last:g}, not {quality}")
     return round(quality * QUALITY_STEPS) / QUALITY_STEPS
-
-
-def _device(name: str) -> str:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"unknown device {name!r}: choose from auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: choose cpu or auto")
-    return "cuda" if name == "cuda" else "cpu"
 
 
 def _check_fingerprints(header: Header, model: HPCM) -> list[str]:

@@ -86,7 +86,7 @@ class Outcome:
         return self.here == self.stored
 
 
-def selftest(config: ModelConfig, weights: str | Path | None = None, device: str = "cpu") -> Outcome:
+def selftest(config: ModelConfig, weights: str | Path | None = None, device: str = "auto") -> Outcome:
     """Compare a model's digest with that of the manifest, or of the weights file, where one is given.
 
     Raises:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import PHASES, PRESETS, ModelConfig, model_config
-from .errors import WeightsError
+from .errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,7 +147,7 @@ def load_model(
     preset: str = "lite",
     family: str = "rwkv",
     weights: str | Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     exact: bool = True,
 ) -> HPCM:
     """The model with its weights, ready to code; loaded once per process and device.
@@ -155,16 +155,27 @@ def load_model(
     Args:
         phase, preset, family: which model.
         weights: a weights file to use instead of the one that comes with the package.
-        device: a torch device.
+        device: cpu, cuda, or auto, which is cpu: a picture takes a CPU a second or two.
         exact: with the entropy path that gives the same on every machine; without, in float32.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: there is no such model or device.
         WeightsError: there are no weights for it, or the file is not its own.
     """
     config = model_config(phase, preset, family)
     path = _shipped(config) if weights is None else Path(weights)
-    return _load(config, path.resolve(), device, exact)
+    return _load(config, path.resolve(), _place(device), exact)
+
+
+def _place(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device {device!r}: choose from auto, cpu, cuda")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError("there is no CUDA device here: choose cpu or auto")
+    return "cuda" if device == "cuda" else "cpu"
 
 
 def _under(prefix: str, stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -280,6 +280,12 @@ def test_selftest(tiny_weights: Weights, tmp_path: Path, capsys: pytest.CaptureF
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_selftest_without_a_gpu(tiny_weights: Weights, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "--weights", str(tiny_weights(1)), "--device", "cuda"]) == 2
+    assert "there is no CUDA device here" in capsys.readouterr().err
+
+
 def test_files_of_the_float_path_are_refused(tiny_weights: Weights) -> None:
     data = encode_picture(np.zeros((64, 64, 3), np.uint8), preset="tiny", weights=tiny_weights(4)).data
     whole = unpack(data)

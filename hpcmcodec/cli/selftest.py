@@ -35,8 +35,7 @@ def selftest(
             raise UsageError(
                 "there are no weights to test" + ("" if phase is None else f" for phase {phase}")
             )
-        place = "cuda" if device is Device.cuda else "cpu"
-        outcomes = [run(config, weights, place) for config in configs]
+        outcomes = [run(config, weights, device.value) for config in configs]
     if as_json:
         rows = [
             {"model": o.config.name, "passed": o.passed, "here": o.here, "stored": o.stored} for o in outcomes
