@@ -17,6 +17,7 @@ __all__ = [
     "Phase",
     "Preset",
     "model_config",
+    "model_configs",
 ]
 
 FAMILIES = ("rwkv",)
@@ -122,3 +123,17 @@ def model_config(phase: int = 4, preset: str = "lite", family: str = "rwkv") -> 
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
     return ModelConfig(family, phase, preset)
+
+
+def model_configs(preset: str | None = None) -> list[ModelConfig]:
+    """All models that can be built, or those of one preset.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    return [
+        model_config(phase, size, family)
+        for size in ((preset,) if preset else PRESETS)
+        for family in FAMILIES
+        for phase in range(len(PHASES[family]))
+    ]

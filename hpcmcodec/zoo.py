@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import PHASES, PRESETS, ModelConfig, model_config
+from .config import ModelConfig, model_config, model_configs
 from .errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -134,12 +134,10 @@ def config_of(path: Path) -> ModelConfig:
         WeightsError: the file cannot be read, or does not say.
     """
     name = read_weights(path)[1].get("model", "")
-    for family, phases in PHASES.items():
-        for phase in range(len(phases)):
-            for preset in PRESETS:
-                if model_config(phase, preset, family).name == name:
-                    return model_config(phase, preset, family)
-    raise WeightsError(f"{path} does not say which model it is of")
+    config = next((c for c in model_configs() if c.name == name), None)
+    if config is None:
+        raise WeightsError(f"{path} does not say which model it is of")
+    return config
 
 
 def load_model(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import PHASES, PRESETS, model_config
+from ..config import model_configs
 from ._options import Json
 from ._show import working
 
@@ -20,7 +20,7 @@ def models(
 ) -> None:
     """List the models: parameters, thousand multiply-adds per pixel, and whether weights come with them."""
     with working("counting"):
-        rows = _rows((preset,) if preset else tuple(PRESETS))
+        rows = _rows(preset)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -43,17 +43,11 @@ def models(
     Console().print(table)
 
 
-def _rows(presets: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(preset: str | None) -> list[dict[str, Any]]:
     from .. import zoo
     from ..models.complexity import complexity
 
     shipped = zoo.available()
-    configs = [
-        model_config(phase, preset, family)
-        for preset in presets
-        for family in PHASES
-        for phase in range(len(PHASES[family]))
-    ]
     return [
         {
             "family": config.family,
@@ -62,5 +56,5 @@ def _rows(presets: tuple[str, ...]) -> list[dict[str, Any]]:
             **complexity(config),
             "weights": config in shipped,
         }
-        for config in configs
+        for config in model_configs(preset)
     ]
