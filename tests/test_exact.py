@@ -218,21 +218,25 @@ for path in sys.argv[1:]:
 MACHINES: dict[str, dict[str, str]] = {
     "one-thread": {"OMP_NUM_THREADS": "1"},
     "two-threads": {"OMP_NUM_THREADS": "2"},
-    "oldest": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "native-avx2": {"CXX": "c++ -mno-avx512f"},
+    "native-plain": {"CXX": "c++ -mno-avx"},
+    "no-native": {"HPCM_NATIVE": "0"},
+    "oldest": {"HPCM_NATIVE": "0", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     "avx2": {
+        "HPCM_NATIVE": "0",
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "MKL_CBWR": "AVX2",
     },
-    "avx512": {"ATEN_CPU_CAPABILITY": "avx512"},
-    "sse": {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE"},
+    "avx512": {"HPCM_NATIVE": "0", "ATEN_CPU_CAPABILITY": "avx512"},
+    "sse": {"HPCM_NATIVE": "0", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE"},
 }
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_machine_computes_the_same(machine: str, tiny_weights: Weights) -> None:
-    """All phases, other instruction sets and thread counts: the digest is the one in the file."""
+    """All phases, instruction sets and thread counts, native or not: the digest is the one in the file."""
     paths = [tiny_weights(config.phase) for config in TINY]
     result = subprocess.run(
         [sys.executable, "-c", DIGEST, *map(str, paths)],

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import ModelMismatchError, UsageError
 from ._options import Device, DeviceOption, Json, Threads, Weights, use_threads
-from ._show import working
+from ._show import note, working
 
 __all__ = ["selftest"]
 
@@ -35,6 +35,8 @@ def selftest(
             raise UsageError(
                 "there are no weights to test" + ("" if phase is None else f" for phase {phase}")
             )
+        from ..ops.exact import no_native
+
         outcomes = [run(config, weights, device.value) for config in configs]
     if as_json:
         rows = [
@@ -44,6 +46,8 @@ def selftest(
     else:
         for o in outcomes:
             typer.echo(f"{o.config.name}  {o.here}  {'ok' if o.passed else f'NOT {o.stored}'}")
+    if device is not Device.cuda and no_native():
+        note(f"note: without native kernels coding takes about twice as long: {no_native()}")
     failed = [o.config.name for o in outcomes if not o.passed]
     if failed:
         raise ModelMismatchError(

@@ -27,6 +27,7 @@ __all__ = [
     "exact_linear",
     "exp_minus",
     "exp_of",
+    "no_native",
 ]
 
 # Steps per unit of the table of exp(-x).
@@ -188,12 +189,10 @@ def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in tensors]
 
 
-def _native() -> bool:
-    try:
-        native.load(SOURCE)
-    except native.NoNativeError:
-        return False
-    return True
+def no_native() -> str:
+    """Why there are no native kernels on this CPU; empty where there are."""
+    library = native.load(SOURCE)
+    return str(library) if isinstance(library, native.NoNativeError) else ""
 
 
 def _linear_on_cpu(
@@ -205,7 +204,7 @@ def _linear_on_cpu(
     unit: Tensor | None = None,
     most: Tensor | None = None,
 ) -> Tensor:
-    if not _native():
+    if no_native():
         return exact_linear_reference(x, x_unit, weight, step, bias, unit, most)
     outputs, inputs = weight.shape
     y = torch.empty(*x.shape[:-1], outputs, dtype=torch.float64)
@@ -217,7 +216,7 @@ def _linear_on_cpu(
 
 
 def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if not _native():
+    if no_native():
         return exact_biwkv_reference(table, w, u, k, v)
     batch, tokens, channels = k.shape
     y = torch.empty(k.shape, dtype=torch.float64)
@@ -233,7 +232,7 @@ def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> 
 def _depthwise_on_cpu(
     x: Tensor, kernel: Tensor, step: Tensor, bias: Tensor, unit: float | None, most: float | None
 ) -> Tensor:
-    if not _native():
+    if no_native():
         return exact_depthwise_reference(x, kernel, step, bias, unit, most)
     x, kernel, step, bias = (t.contiguous() for t in (x, kernel, step, bias))
     y = torch.empty_like(x)
@@ -243,7 +242,7 @@ def _depthwise_on_cpu(
 
 
 def _gate_on_cpu(table: Tensor, x: Tensor, r: Tensor) -> Tensor:
-    if not _native():
+    if no_native():
         return exact_gate_reference(table, x, r)
     table, x, (r, stride) = table.contiguous(), x.contiguous(), _rows(r)
     y = torch.empty_like(x)

@@ -31,18 +31,16 @@ class NoNativeError(Exception):
 
 
 @cache
-def load(name: str) -> ctypes.CDLL:
-    """The library of csrc/<name>.cpp.
-
-    Raises:
-        NoNativeError: there is no compiler, it fails, or native code is switched off.
-    """
+def load(name: str) -> ctypes.CDLL | NoNativeError:
+    """The library of csrc/<name>.cpp, or why there is none: no compiler, one that fails, or switched off."""
     if os.environ.get("HPCM_NATIVE") == "0":
-        raise NoNativeError("switched off by HPCM_NATIVE=0")
+        return NoNativeError("switched off by HPCM_NATIVE=0")
     try:
         return ctypes.CDLL(str(_built(_source(name))))
+    except NoNativeError as error:
+        return error
     except OSError as error:
-        raise NoNativeError(f"cannot use {name}: {error}") from error
+        return NoNativeError(f"cannot use {name}: {error}")
 
 
 def _source(name: str) -> Path:
