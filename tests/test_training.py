@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -568,10 +569,20 @@ def test_train_refuses_what_does_not_fit(tmp_path: Path) -> None:
         train(other)
 
 
-def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.part").mkdir()
-    with pytest.raises(HpcmError, match=r"cannot write .*checkpoint\.safetensors"):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_checkpoint_that_cannot_be_written(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: dict[str, Tensor], part: Path, metadata: dict[str, str]) -> None:
+        part.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr("hpcmcodec.training.export.save_file", full)
+    with pytest.raises(HpcmError, match=r"cannot write .*checkpoint\.safetensors: No space left"):
         train(options(tmp_path))
+    assert not [entry.name for entry in tmp_path.iterdir() if "checkpoint" in entry.name]
 
 
 def test_training_starts_from_weights(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:

@@ -269,19 +269,31 @@ class _Beginning:
     def restore(self, step: _Step) -> None:
         """Put the state into the optimiser, and with it the raw weights into the model."""
         if self.state:
-            try:
-                if self.layout not in (None, _layout(step)):
-                    raise KeyError(self.layout)
+            with self._laid_out_as(step.model):
                 step.optimizer.load(self.state)
-            except (KeyError, RuntimeError) as error:
-                raise WeightsError(
-                    f"{self.path} is of another version of this model: start from weights with --init"
-                ) from error
+
+    def fill_average(self, model: HPCM) -> None:
+        """Put the average of the run into the model, if it is a run that this is read from."""
+        if self.state:
+            flat = FlatParameters(model.named_parameters())
+            with self._laid_out_as(model):
+                flat.data.copy_(self.average)
+
+    @contextmanager
+    def _laid_out_as(self, model: HPCM) -> Iterator[None]:
+        try:
+            if self.layout not in (None, _layout(model)):
+                raise KeyError(self.layout)
+            yield
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(
+                f"{self.path} is of another version of this model: start from weights with --init"
+            ) from error
 
 
-def _layout(step: _Step) -> str:
+def _layout(model: HPCM) -> str:
     """A digest of which weight lies where in the flat buffers, which a checkpoint shares with its reader."""
-    places = [(name, p.storage_offset(), list(p.shape)) for name, p in step.model.named_parameters()]
+    places = [(name, p.storage_offset(), list(p.shape)) for name, p in model.named_parameters()]
     return hashlib.blake2b(json.dumps(places).encode(), digest_size=8).hexdigest()
 
 
@@ -300,10 +312,7 @@ def trained_model(config: ModelConfig, path: Path, device: str = "auto") -> tupl
     model = HPCM(config)
     beginning.fill(model)
     model.to(process.device).to(memory_format=torch.channels_last).eval()
-    if beginning.state:
-        step = _Step(model, FlatParameters(model.named_parameters()), options)
-        beginning.restore(step)
-        step.flat.data.copy_(beginning.average)
+    beginning.fill_average(model)
     return model.requires_grad_(False), {n: int(beginning.facts[n]) for n in COUNTS[-2:]}
 
 
@@ -470,7 +479,7 @@ def _loop(
     number, crops, before = int(facts["step"]), int(facts["crops"]), float(facts["seconds"])
     steps_before, crops_before = int(facts["total_steps"]) - number, int(facts["total_crops"]) - crops
     started = saved = last_report = time.monotonic()
-    layout = _layout(step)
+    layout = _layout(step.model)
 
     def share_done() -> float:
         elapsed = before + time.monotonic() - started
