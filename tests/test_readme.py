@@ -55,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         shutil.copy(data / "kodim20-crop.png", folder / name)
     shutil.copy(data / "kodim23-crop.png", folder / "pictures")  # one for each process
+    (folder / "curves.json").write_text('{"VTM": {"bpp": [0.1, 1.0], "psnr": [30.0, 40.0]}}')
     (folder / "runs").mkdir()
     with Image.open(data / "kodim04-crop.png") as image:
         image.save(folder / "photo.jpg")

@@ -66,6 +66,9 @@ def bench(
         Path | None,
         typer.Option(help="Write a report: curves, tables and crops, in one file.", show_default=False),
     ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables as Markdown.", show_default=False)
+    ] = None,
     preset: PresetOption = "lite",
     weights: Weights = None,
     device: DeviceOption = Device.auto,
@@ -79,7 +82,7 @@ def bench(
     output = None if as_json in (None, STDOUT) else as_json
     if resume and output is None:
         raise UsageError("--resume goes on with what is in a file: name it with --json")
-    for path in filter(None, (plot, html)):
+    for path in filter(None, (plot, html, markdown)):
         check_new(path, force)
     if plot:
         _check_format(plot)
@@ -114,6 +117,10 @@ def bench(
 
         with progress("writing the report", 1) as show:
             write(results, folder, html, weights=weights, progress=show)
+    if markdown:
+        from ..evaluation import markdown as page
+
+        page.write(results, markdown)
     if as_json == STDOUT:
         typer.echo(json.dumps(results, indent=2))
     else:
