@@ -162,8 +162,6 @@ def test_quality_is_what_the_file_keeps() -> None:
 
 def test_unknown_names() -> None:
     picture = random_rgb(4, 4)
-    with pytest.raises(UsageError, match="device"):
-        hpcmcodec.encode(picture, device="abacus")
     with pytest.raises(UsageError, match="phases"):
         hpcmcodec.encode(picture, phase=9)
     with pytest.raises(WeightsError, match="phase 1"):

@@ -228,3 +228,14 @@ def test_initial_weights_start_a_model(tiny_weights: Weights) -> None:
     assert torch.equal(model.gain_y.log, build_tiny(TINY[2]).gain_y.log)
     with pytest.raises(WeightsError, match="not of"):
         zoo.initial_weights(TINY[3], tiny_weights(2))
+
+
+def test_devices(tiny_weights: Callable[[int], Path]) -> None:
+    path = tiny_weights(0)
+    model = zoo.load_model(0, "tiny", weights=path)
+    assert zoo.load_model(0, "tiny", weights=path, device="cpu") is model
+    with pytest.raises(UsageError, match="unknown device 'abacus': choose from auto, cpu, cuda"):
+        zoo.load_model(0, "tiny", weights=path, device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no CUDA device"):
+            zoo.load_model(0, "tiny", weights=path, device="cuda")
