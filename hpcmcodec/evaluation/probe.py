@@ -47,6 +47,8 @@ class Cost:
 def fresh(codec: Probed, pixels: NDArray[np.uint8], quality: float, threads: int) -> tuple[Cost, Cost] | None:
     """Encode a picture `H x W x 3` in a process of its own and decode it in another; what each of them cost.
 
+    Before each one runs that does not count: it reads from disk what the next finds in memory.
+
     Returns:
         None if that failed: a codec that cannot travel, or not enough memory for a second process.
     """
@@ -74,9 +76,9 @@ def _command() -> list[str]:
 
 
 def _watch(folder: str) -> list[dict[str, Any]]:
-    """Run the two processes, one after the other."""
+    """Run the two processes, one after the other, each after a warm-up."""
     costs = []
-    for task in (ENCODE, DECODE):
+    for task, counts in ((ENCODE, False), (ENCODE, True), (DECODE, False), (DECODE, True)):
         start = time.perf_counter()
         process = subprocess.Popen([*_command(), folder, task], stdout=subprocess.DEVNULL)
         memory = None
@@ -89,7 +91,8 @@ def _watch(folder: str) -> list[dict[str, Any]]:
         seconds = time.perf_counter() - start
         if process.returncode:
             sys.exit(1)
-        costs.append({"seconds": seconds, "memory": memory})
+        if counts:
+            costs.append({"seconds": seconds, "memory": memory})
     return costs
 
 
