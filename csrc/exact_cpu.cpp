@@ -159,8 +159,8 @@ double exp_of(const double* table, long entries, double x) {
 
 }  // namespace
 
-// See exact_biwkv in ops/exact.py. table: exp(-i / 4096). w, u: channels. k, v: batch x tokens x channels, tokens
-// `stride` apart; y: the same, dense. bits: of the weights.
+// See exact_biwkv in ops/exact.py. table: exp(-i / 4096). w, u: channels. k, v: batch x tokens x channels,
+// tokens `stride` apart; y: the same, dense. bits: of the weights.
 extern "C" void hpcm_exact_biwkv(const double* table, long entries, const double* w, const double* u,
                                  const double* k, const double* v, long stride, long batch, long tokens,
                                  long channels, long bits, double* y) {
@@ -225,8 +225,9 @@ extern "C" void hpcm_exact_biwkv(const double* table, long entries, const double
 }
 
 // x * sigmoid(r); see exact_gate in ops/exact.py. rows x channels, of r `stride` apart, of x and y dense.
-extern "C" void hpcm_exact_gate(const double* table, long entries, double steps, double reach, const double* x,
-                                const double* r, long stride, long rows, long channels, double* y) {
+extern "C" void hpcm_exact_gate(const double* table, long entries, double steps, double reach,
+                                const double* x, const double* r, long stride, long rows, long channels,
+                                double* y) {
     const double last = static_cast<double>(entries - 1);
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; ++row)
@@ -237,13 +238,14 @@ extern "C" void hpcm_exact_gate(const double* table, long entries, double steps,
         }
 }
 
-// See exact_depthwise in ops/exact.py. x, y: batch x height x width x channels, dense; kernel: size * size x channels.
+// See exact_depthwise in ops/exact.py. x, y: batch x height x width x channels, dense; kernel: size * size x
+// channels. Without a unit (0) nothing is rounded.
 extern "C" void hpcm_exact_depthwise(const double* x, long batch, long height, long width, long channels,
                                      const double* kernel, long size, const double* step, const double* bias,
                                      double unit, double most, double* y) {
     constexpr long BLOCK = 32;
     const long reach = size / 2;
-    const double back = unit > 0 ? 1 / unit : 0;  // without a unit nothing is rounded
+    const double back = unit > 0 ? 1 / unit : 0;
 #pragma omp parallel for schedule(static) collapse(2)
     for (long b = 0; b < batch; ++b)
         for (long row = 0; row < height; ++row)
@@ -251,8 +253,10 @@ extern "C" void hpcm_exact_depthwise(const double* x, long batch, long height, l
                 const long lanes = std::min(BLOCK, channels - first);
                 for (long column = 0; column < width; ++column) {
                     double total[BLOCK] = {};
+                    const long left = std::max(0L, reach - column);
+                    const long right = std::min(size, width + reach - column);
                     for (long i = std::max(0L, reach - row); i < std::min(size, height + reach - row); ++i)
-                        for (long j = std::max(0L, reach - column); j < std::min(size, width + reach - column); ++j) {
+                        for (long j = left; j < right; ++j) {
                             const long from = (b * height + row + i - reach) * width + column + j - reach;
                             const double* in = x + from * channels + first;
                             const double* tap = kernel + (i * size + j) * channels + first;

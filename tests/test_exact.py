@@ -99,6 +99,8 @@ def test_sums_that_could_pass_31_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="31 bits"):
         ExactLinear(torch.ones(2, 600), None, torch.full((2,), 1 / 127))
     ExactLinear(torch.ones(2, 500), None, torch.full((2,), 1 / 127))
+    with pytest.raises(ValueError, match="8 bits"):
+        ExactLinear(torch.ones(2, 5), None, torch.full((2,), 1 / 128))
     # Where the step is to be chosen, it is a coarser one.
     assert ExactLinear(torch.ones(2, 600), None).weight.abs().max() == 106
     assert ExactLinear(torch.ones(2, 500), None).weight.abs().max() == 127

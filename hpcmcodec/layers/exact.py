@@ -138,7 +138,7 @@ class ExactLinear(nn.Module):
         place: where in the model the layer is that it stands for.
 
     Raises:
-        ValueError: a sum could pass 31 bits.
+        ValueError: a weight has more than 8 bits, or a sum could pass 31.
     """
 
     place = ""
@@ -157,6 +157,8 @@ class ExactLinear(nn.Module):
         weight = weight.detach().double()
         step = weight_step(weight) if step is None else step.double()
         whole = (weight / step[:, None]).round()
+        if float(whole.abs().max()) > WEIGHT_LEVELS:
+            raise ValueError("weights of more than 8 bits")
         if float(whole.abs().sum(1).max()) * HIGHEST >= SUM_LIMIT:
             raise ValueError("weights so large that their sums may pass 31 bits")
         self.parts = list(parts or [len(step)])
@@ -164,7 +166,6 @@ class ExactLinear(nn.Module):
         self.register_buffer("step", multiplier(step))
         b = torch.zeros(len(step), dtype=torch.float64) if bias is None else bias.detach().double()
         self.register_buffer("bias", b)
-
         self.limits: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, source: Grid | None, *into: Grid) -> Any:
