@@ -145,25 +145,28 @@ extern "C" void hpcm_exact_linear(const double* x, long rows, long inputs, long 
 namespace {
 
 constexpr long LANES = 8;
-constexpr double FINE = 4096;
 
-double exp_minus(const double* table, long entries, double x) {
-    const double place = std::min(std::max(std::nearbyint(x * FINE), 0.0), static_cast<double>(entries - 1));
-    return table[static_cast<int32_t>(place)];
-}
+// A function's values, `steps` to 1 from zero on, and the last one beyond its end.
+struct Table {
+    const double* values;
+    double last, steps;
 
-double exp_of(const double* table, long entries, double x) {
-    const double y = exp_minus(table, entries, std::fabs(x));
-    return x > 0 ? 1 / y : y;
-}
+    Table(const double* values, long entries, double steps)
+        : values(values), last(static_cast<double>(entries - 1)), steps(steps) {}
+
+    double at(double x) const {
+        return values[static_cast<int32_t>(std::min(std::max(std::nearbyint(x * steps), 0.0), last))];
+    }
+};
 
 }  // namespace
 
-// See exact_biwkv in ops/exact.py. table: exp(-i / 4096). w, u: channels. k, v: batch x tokens x channels,
+// See exact_biwkv in ops/exact.py. table: exp(-i / steps). w, u: channels. k, v: batch x tokens x channels,
 // tokens `stride` apart; y: the same, dense. bits: of the weights.
-extern "C" void hpcm_exact_biwkv(const double* table, long entries, const double* w, const double* u,
-                                 const double* k, const double* v, long stride, long batch, long tokens,
-                                 long channels, long bits, double* y) {
+extern "C" void hpcm_exact_biwkv(const double* table, long entries, double steps, const double* w,
+                                 const double* u, const double* k, const double* v, long stride, long batch,
+                                 long tokens, long channels, long bits, double* y) {
+    const Table exp_minus(table, entries, steps);
     const double unit = std::ldexp(1.0, static_cast<int>(bits)), count = static_cast<double>(tokens);
     const long groups = up(channels, LANES) / LANES;
 #pragma omp parallel
@@ -181,7 +184,8 @@ extern "C" void hpcm_exact_biwkv(const double* table, long entries, const double
                 bool rising[LANES];
                 for (long c = 0; c < lanes; ++c) {
                     highest[c] = keys[c];
-                    self[c] = exp_of(table, entries, (u[first + c] - w[first + c]) / count);
+                    const double x = (u[first + c] - w[first + c]) / count, near = exp_minus.at(std::fabs(x));
+                    self[c] = x > 0 ? 1 / near : near;
                     size[c] = std::fabs(w[first + c]);
                     rising[c] = w[first + c] > 0;
                 }
@@ -194,9 +198,9 @@ extern "C" void hpcm_exact_biwkv(const double* table, long entries, const double
                     for (long c = 0; c < lanes; ++c) {
                         const long i = t * LANES + c;
                         const double falls = place * size[c], rises = rest * size[c];
-                        const double before = exp_minus(table, entries, rising[c] ? rises : falls);
-                        const double after = exp_minus(table, entries, rising[c] ? falls : rises);
-                        const double weight = exp_minus(table, entries, highest[c] - keys[t * stride + c]);
+                        const double before = exp_minus.at(rising[c] ? rises : falls);
+                        const double after = exp_minus.at(rising[c] ? falls : rises);
+                        const double weight = exp_minus.at(highest[c] - keys[t * stride + c]);
                         own[i] = self[c] * weight;
                         up_whole[i] = std::nearbyint(weight * before * unit);
                         down_whole[i] = std::nearbyint(weight * after * unit);
@@ -228,14 +232,11 @@ extern "C" void hpcm_exact_biwkv(const double* table, long entries, const double
 extern "C" void hpcm_exact_gate(const double* table, long entries, double steps, double reach,
                                 const double* x, const double* r, long stride, long rows, long channels,
                                 double* y) {
-    const double last = static_cast<double>(entries - 1);
+    const Table sigmoid(table, entries, steps);
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; ++row)
-        for (long c = 0; c < channels; ++c) {
-            const double place = std::nearbyint((r[row * stride + c] + reach) * steps);
-            const auto i = static_cast<int32_t>(std::min(std::max(place, 0.0), last));
-            y[row * channels + c] = x[row * channels + c] * table[i];
-        }
+        for (long c = 0; c < channels; ++c)
+            y[row * channels + c] = x[row * channels + c] * sigmoid.at(r[row * stride + c] + reach);
 }
 
 // See exact_depthwise in ops/exact.py. x, y: batch x height x width x channels, dense; kernel: size * size x

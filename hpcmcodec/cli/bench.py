@@ -219,6 +219,8 @@ def _print(results: Sequence[Mapping[str, Any]]) -> None:
 def _print_codec(console: Console, result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
+    from ..evaluation.results import cell
+
     count = result["pictures"]
     console.print(
         f"{result['name']}: {count} picture{'s' * (count != 1)}, {result['description']}", markup=False
@@ -235,7 +237,7 @@ def _print_codec(console: Console, result: Mapping[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for index, quality in enumerate(result["qualities"]):
         table.add_row(
-            f"{quality:g}", *(_cell(result["results"][key][index], form) for key, form in columns.values())
+            f"{quality:g}", *(cell(result["results"][key][index], form) for key, form in columns.values())
         )
     console.print(table)
     if process := result["process"]:
@@ -253,6 +255,8 @@ def _print_bd_rates(
 ) -> None:
     from rich.table import Table
 
+    from ..evaluation.results import cell
+
     others = [
         name for name in (r["name"] for r in results) if any(name in (m["bd_rate"] or {}) for m in measured)
     ]
@@ -263,11 +267,7 @@ def _print_bd_rates(
         table.add_column(result["name"], justify="right", overflow="fold")
     for name in others:
         rates = (result["bd_rate"].get(name, {"percent": None}) for result in measured)
-        table.add_row(name, *(_cell(rate["percent"], "+.1f") for rate in rates))
+        table.add_row(name, *(cell(rate["percent"], "+.1f") for rate in rates))
     console.print("BD-rate, %: bits at equal PSNR, less is better")
     console.print(table)
     console.print(measured[0]["bd_method"], style="dim")
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

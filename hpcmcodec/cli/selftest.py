@@ -25,6 +25,7 @@ def selftest(
     use_threads(threads)
     with working("computing"):
         from .. import zoo
+        from ..ops.exact import no_native
         from ..selftest import selftest as run
 
         if weights is not None:
@@ -35,8 +36,6 @@ def selftest(
             raise UsageError(
                 "there are no weights to test" + ("" if phase is None else f" for phase {phase}")
             )
-        from ..ops.exact import no_native
-
         outcomes = [run(config, weights, device.value) for config in configs]
     if as_json:
         rows = [
@@ -47,7 +46,7 @@ def selftest(
         for o in outcomes:
             typer.echo(f"{o.config.name}  {o.here}  {'ok' if o.passed else f'NOT {o.stored}'}")
     if device is not Device.cuda and no_native():
-        note(f"note: without native kernels coding takes about twice as long: {no_native()}")
+        note(f"hpcm: note: without native kernels coding takes about twice as long: {no_native()}")
     failed = [o.config.name for o in outcomes if not o.passed]
     if failed:
         raise ModelMismatchError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from ..files import write_whole
+from .results import cell, mean_of_known
 
 __all__ = ["tables", "write"]
 
@@ -48,16 +47,12 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None or not math.isfinite(value) else format(value, form)
-
-
 def _points(result: Result) -> str:
     values = result["results"]
     rows = [
         [f"{quality:g}"]
         + [
-            _number(values[key][i], form)
+            cell(values[key][i], form)
             for key, form in (("bpp", ".4f"), ("psnr-rgb", ".2f"), ("ms-ssim-rgb", ".4f"))
         ]
         for i, quality in enumerate(result["qualities"])
@@ -72,8 +67,8 @@ def _bd_rates(results: Sequence[Result], ours: Sequence[Result]) -> str:
     rows = []
     for other in others:
         kind = "published" if other["published"] else "measured beside ours"
-        cells = [c["bd_rate"].get(other["name"]) or {"percent": None} for c in compared]
-        rows.append([other["title"], *(_rate(cell) for cell in cells), kind])
+        rates = [c["bd_rate"].get(other["name"]) or {"percent": None} for c in compared]
+        rows.append([other["title"], *map(_rate, rates), kind])
     if not rows:
         return ""
     table = _table(["against", *(c["title"] for c in compared), ""], rows)
@@ -83,25 +78,22 @@ def _bd_rates(results: Sequence[Result], ours: Sequence[Result]) -> str:
     )
 
 
-def _rate(cell: Mapping[str, Any]) -> str:
-    if cell["percent"] is None:
+def _rate(rate: Mapping[str, Any]) -> str:
+    if rate["percent"] is None:
         return NONE
-    return f"{cell['percent']:+.1f} % ({cell['psnr_from']:.1f} to {cell['psnr_to']:.1f})"
+    return f"{rate['percent']:+.1f} % ({rate['psnr_from']:.1f} to {rate['psnr_to']:.1f})"
 
 
 def _costs(measured: Sequence[Result]) -> str:
     rows = []
     for result in measured:
-        cells = [_mean(result["results"][key]) for key in ("encoding_time", "decoding_time")]
+        cells = [
+            cell(mean_of_known(result["results"][key]), ".2f") for key in ("encoding_time", "decoding_time")
+        ]
         process = result["process"] or {}
-        cells += [_number(process.get(key), ".1f") for key in ("encoding_time", "decoding_time")]
+        cells += [cell(process.get(key), ".1f") for key in ("encoding_time", "decoding_time")]
         memory = [m for key in ("encoding_memory", "decoding_memory") if (m := process.get(key))]
         rows.append([result["title"], *cells, f"{max(memory) / 1e6:,.0f} MB" if memory else NONE])
     headings = ["seconds for a picture", "encode", "decode"]
     table = _table([*headings, "encode, own process", "decode, own process", "peak memory"], rows)
     return f"Time, mean over pictures and qualities, and of one process with its start:\n\n{table}"
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{fmean(known):.2f}" if known else NONE

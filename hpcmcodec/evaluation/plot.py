@@ -138,8 +138,7 @@ def draw(
 
     Raises:
         UsageError: another suffix, or results without a point.
-        HpcmError: it cannot be written.
-        HpcmError: matplotlib is missing.
+        HpcmError: it cannot be written, or matplotlib is missing.
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -19,6 +19,7 @@ from .codecs import ANCHORS
 from .compare import Codec, Pixels, Window, compare, detailed_window
 from .ours import HpcmCodec
 from .photos import Photo, find_photos, read_photo
+from .results import mean_of_known
 
 __all__ = ["write"]
 
@@ -292,7 +293,7 @@ def _times(points: Sequence[Result]) -> Iterator[str]:
         + "</tr></thead>\n<tbody>"
     )
     for result in points:
-        values = [_mean(result["results"].get(f"{what}_time")) for what in ("encoding", "decoding")]
+        values = [mean_of_known(result["results"].get(f"{what}_time")) for what in ("encoding", "decoding")]
         cells = [_number(value, ".3f") for value in values]
         process = result.get("process") or {}
         for what in ("encoding", "decoding"):
@@ -377,11 +378,6 @@ def _number(value: float | None, form: str) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
-
-
-def _mean(values: Sequence[float | None] | None) -> float | None:
-    known = [value for value in values or () if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 _NOTHING_TO_FETCH = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -45,7 +45,18 @@ from .. import metrics
 from ..errors import HpcmError, UsageError
 from ..files import write_whole
 
-__all__ = ["METRICS", "Point", "Process", "Record", "Store", "is_folder", "summarise", "take_over"]
+__all__ = [
+    "METRICS",
+    "Point",
+    "Process",
+    "Record",
+    "Store",
+    "cell",
+    "is_folder",
+    "mean_of_known",
+    "summarise",
+    "take_over",
+]
 
 METRICS = {
     "bpp": "bpp",
@@ -185,6 +196,17 @@ class Store:
         except OSError as error:
             raise HpcmError(f"cannot write {self.path}: {error.strerror}") from error
         return [(self.path / _file_name(result), result) for result in results]
+
+
+def cell(value: float | None, form: str) -> str:
+    """A value of the results in a table."""
+    return "-" if value is None else format(value, form)
+
+
+def mean_of_known(values: Sequence[float | None] | None) -> float | None:
+    """Of the values that are known, if there are any."""
+    known = [value for value in values or () if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def is_folder(path: str) -> bool:

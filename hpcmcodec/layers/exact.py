@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import (
+from ..ops.exact import (
     FINE,
     GATE_REACH,
     GATE_STEPS,
@@ -34,6 +33,7 @@ from ..ops import (
     exact_linear,
     exp_minus,
     exp_of,
+    to_grid,
 )
 
 __all__ = [
@@ -97,8 +97,7 @@ class Grid(nn.Module):
         if self.bits is None:
             self.peak = max(self.peak, float(x.abs().max()))
             return x
-        step = 1 / self.unit
-        return x.mul_(self.unit).round_().clamp_(-self.highest, self.highest).mul_(step)
+        return to_grid(x, self.unit, self.highest)
 
 
 def multiplier(step: Tensor) -> Tensor:
@@ -169,12 +168,13 @@ class ExactLinear(nn.Module):
         self.limits: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, source: Grid | None, *into: Grid) -> Any:
-        if source is None or any(grid.bits is None for grid in (source, *into)):
-            y = F.linear(x, self.weight.double()).mul_(self.step).add_(self.bias)
-            for grid, part in zip(into, y.split(self.parts, -1), strict=False):
+        unit = None if source is None or source.bits is None else source.unit
+        known = all(grid.bits is not None for grid in into)
+        limits = self._grids(into) if known else (None, None)
+        y = exact_linear(x, unit, self.weight, self.step, self.bias, *limits)
+        if not known:
+            for grid, part in zip(into, y.split(self.parts, -1), strict=True):
                 grid(part)  # in place
-        else:
-            y = exact_linear(x, source.unit, self.weight, self.step, self.bias, *self._grids(into))
         return y.split(self.parts, -1) if len(into) > 1 else y
 
     def _grids(self, into: Sequence[Grid]) -> tuple[Tensor | None, Tensor | None]:

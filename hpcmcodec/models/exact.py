@@ -207,15 +207,11 @@ class ExactUp(nn.Module):
 
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
         super().__init__()
-        self.linear, self.grid = _linear(layer), Grid()
-
-    @property
-    def end(self) -> Grid:
-        return self.grid
+        self.linear, self.end = _linear(layer), Grid()
 
     def forward(self, x: Tensor, source: Grid) -> Tensor:
         batch, height, width, _ = x.shape
-        y = self.linear(x, source, self.grid).view(batch, height, width, 2, 2, -1)
+        y = self.linear(x, source, self.end).view(batch, height, width, 2, 2, -1)
         return y.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,10 +29,11 @@ __all__ = [
     "exp_minus",
     "exp_of",
     "no_native",
+    "to_grid",
 ]
 
 # Steps per unit of the table of exp(-x).
-FINE = 4096
+FINE = 4096.0
 # Steps per unit of the table of the sigmoid, and how far from zero it starts.
 GATE_STEPS = 128.0
 GATE_REACH = 16.0
@@ -39,10 +41,18 @@ GATE_REACH = 16.0
 SOURCE = "exact_cpu"
 
 
+def to_grid(x: Tensor, unit: Tensor | float, most: Tensor | float) -> Tensor:
+    """x, which is overwritten: rounded to 1 / unit, a power of two, and clipped to +-most / unit."""
+    return x.mul_(unit).round_().clamp_(-most, most).mul_(1 / unit)  # type: ignore[arg-type]
+
+
+def _look_up(table: Tensor, place: Tensor) -> Tensor:
+    return table[place.round_().clamp_(0, len(table) - 1).to(torch.int32)]
+
+
 def exp_minus(table: Tensor, x: Tensor) -> Tensor:
     """exp(-x) of x from 0 to where the table ends (beyond is clipped)."""
-    place = (x * FINE).round_().clamp_(0, len(table) - 1)
-    return table[place.to(torch.int32)]
+    return _look_up(table, x * FINE)
 
 
 def exp_of(table: Tensor, x: Tensor) -> Tensor:
@@ -53,17 +63,17 @@ def exp_of(table: Tensor, x: Tensor) -> Tensor:
 
 def exact_linear_reference(
     x: Tensor,
-    x_unit: float,
+    x_unit: float | None,
     weight: Tensor,
     step: Tensor,
     bias: Tensor,
-    unit: Tensor | None = None,
-    most: Tensor | None = None,
+    unit: Tensor | None,
+    most: Tensor | None,
 ) -> Tensor:
     """x weight^T * step + bias; with unit and most, rounded to 1 / unit and clipped to +-most / unit.
 
     Args:
-        x: float64 `... x inputs`, integers of 16 bits / x_unit.
+        x: float64 `... x inputs`, integers of 16 bits / x_unit, or, without it, on several such grids.
         weight: int8 `outputs x inputs`.
         step, bias, unit, most: float64 `outputs`; units are powers of two.
 
@@ -71,9 +81,7 @@ def exact_linear_reference(
         float64 `... x outputs`.
     """
     y = F.linear(x, weight.double()).mul_(step).add_(bias)
-    if unit is None or most is None:
-        return y
-    return y.mul_(unit).round_().clamp_(-most, most).mul_(1 / unit)
+    return y if unit is None or most is None else to_grid(y, unit, most)
 
 
 def exact_depthwise_reference(
@@ -100,9 +108,7 @@ def exact_depthwise_reference(
             part = padded[:, row : row + height, column : column + width]
             total.addcmul_(part, kernel[row * size + column])
     total.mul_(step).add_(bias)
-    if unit is None or most is None:
-        return total
-    return total.mul_(unit).round_().clamp_(-most, most).mul_(1 / unit)
+    return total if unit is None or most is None else to_grid(total, unit, most)
 
 
 def exact_gate_reference(table: Tensor, x: Tensor, r: Tensor) -> Tensor:
@@ -112,8 +118,7 @@ def exact_gate_reference(table: Tensor, x: Tensor, r: Tensor) -> Tensor:
         table: sigmoid(i / GATE_STEPS - GATE_REACH), float64.
         x, r: float64, of one shape.
     """
-    place = (r + GATE_REACH).mul_(GATE_STEPS).round_().clamp_(0, len(table) - 1)
-    return x * table[place.to(torch.int32)]
+    return x * _look_up(table, (r + GATE_REACH).mul_(GATE_STEPS))
 
 
 def exact_biwkv_reference(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -197,14 +202,14 @@ def no_native() -> str:
 
 def _linear_on_cpu(
     x: Tensor,
-    x_unit: float,
+    x_unit: float | None,
     weight: Tensor,
     step: Tensor,
     bias: Tensor,
-    unit: Tensor | None = None,
-    most: Tensor | None = None,
+    unit: Tensor | None,
+    most: Tensor | None,
 ) -> Tensor:
-    if no_native():
+    if x_unit is None:
         return exact_linear_reference(x, x_unit, weight, step, bias, unit, most)
     outputs, inputs = weight.shape
     y = torch.empty(*x.shape[:-1], outputs, dtype=torch.float64)
@@ -216,8 +221,6 @@ def _linear_on_cpu(
 
 
 def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if no_native():
-        return exact_biwkv_reference(table, w, u, k, v)
     batch, tokens, channels = k.shape
     y = torch.empty(k.shape, dtype=torch.float64)
     (k, stride), (v, other) = _rows(k), _rows(v)
@@ -225,15 +228,13 @@ def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> 
         k, v, stride = k.contiguous(), v.contiguous(), channels
     table, w, u = (t.contiguous() for t in (table, w, u))
     sizes = (batch, tokens, channels, _weight_bits(tokens))
-    _call("hpcm_exact_biwkv", table, len(table), w, u, k, v, stride, *sizes, y)
+    _call("hpcm_exact_biwkv", table, len(table), FINE, w, u, k, v, stride, *sizes, y)
     return y
 
 
 def _depthwise_on_cpu(
     x: Tensor, kernel: Tensor, step: Tensor, bias: Tensor, unit: float | None, most: float | None
 ) -> Tensor:
-    if no_native():
-        return exact_depthwise_reference(x, kernel, step, bias, unit, most)
     x, kernel, step, bias = (t.contiguous() for t in (x, kernel, step, bias))
     y = torch.empty_like(x)
     size = math.isqrt(len(kernel))
@@ -242,8 +243,6 @@ def _depthwise_on_cpu(
 
 
 def _gate_on_cpu(table: Tensor, x: Tensor, r: Tensor) -> Tensor:
-    if no_native():
-        return exact_gate_reference(table, x, r)
     table, x, (r, stride) = table.contiguous(), x.contiguous(), _rows(r)
     y = torch.empty_like(x)
     channels = x.shape[-1]
@@ -252,24 +251,30 @@ def _gate_on_cpu(table: Tensor, x: Tensor, r: Tensor) -> Tensor:
     return y
 
 
-define(
-    "exact_linear(Tensor x, float x_unit, Tensor weight, Tensor step, Tensor bias, Tensor? unit,"
+def _define(schema: str, reference: Callable[..., Tensor], on_cpu: Callable[..., Tensor]) -> None:
+    def either(*given: Any) -> Tensor:
+        return reference(*given) if no_native() else on_cpu(*given)
+
+    define(schema, reference, on_cpu=either)
+
+
+_define(
+    "exact_linear(Tensor x, float? x_unit, Tensor weight, Tensor step, Tensor bias, Tensor? unit,"
     " Tensor? most) -> Tensor",
     exact_linear_reference,
-    on_cpu=_linear_on_cpu,
+    _linear_on_cpu,
 )
-define(
+_define(
     "exact_biwkv(Tensor table, Tensor w, Tensor u, Tensor k, Tensor v) -> Tensor",
     exact_biwkv_reference,
-    on_cpu=_biwkv_on_cpu,
+    _biwkv_on_cpu,
 )
-
-define(
+_define(
     "exact_depthwise(Tensor x, Tensor kernel, Tensor step, Tensor bias, float? unit, float? most) -> Tensor",
     exact_depthwise_reference,
-    on_cpu=_depthwise_on_cpu,
+    _depthwise_on_cpu,
 )
-define("exact_gate(Tensor table, Tensor x, Tensor r) -> Tensor", exact_gate_reference, on_cpu=_gate_on_cpu)
+_define("exact_gate(Tensor table, Tensor x, Tensor r) -> Tensor", exact_gate_reference, _gate_on_cpu)
 
 exact_linear = torch.ops.hpcm.exact_linear.default
 exact_biwkv = torch.ops.hpcm.exact_biwkv.default

@@ -20,8 +20,10 @@ from pathlib import Path
 __all__ = ["NoNativeError", "load"]
 
 # A fused multiply-add rounds once where two operations round twice, and results would differ.
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
-SHARED = ("-fPIC", "-shared", "-fopenmp")
+FLAGS = (
+    *("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+)
 COMPILERS = ("c++", "g++", "clang++")
 SECONDS = 120
 
@@ -60,7 +62,7 @@ def _built(source: Path) -> Path:
     if not compiler[0]:
         raise NoNativeError("there is no C++ compiler (c++, g++ or clang++)")
     key = hashlib.blake2b(digest_size=10)
-    for part in (source.read_bytes(), repr((compiler, FLAGS, SHARED)).encode(), _processor()):
+    for part in (source.read_bytes(), repr((compiler, FLAGS)).encode(), _processor()):
         key.update(part)
     cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcmcodec"
     library = cached / f"{source.stem}-{key.hexdigest()}.so"
@@ -71,12 +73,13 @@ def _built(source: Path) -> Path:
         fresh = Path(folder) / library.name
         # First without the OpenMP library: torch has brought its own, and two would fight for the cores.
         compiled = Path(folder) / "compiled.o"
-        _run([*compiler, *FLAGS, *SHARED[:1], *SHARED[2:], "-c", str(source), "-o", str(compiled)])
-        _run([*compiler, *SHARED[:2], str(compiled), "-o", str(fresh)])
+        _run([*compiler, *FLAGS, "-c", str(source), "-o", str(compiled)])
+        link = [*compiler, "-shared", str(compiled), "-o", str(fresh)]
+        _run(link)
         try:
             ctypes.CDLL(str(fresh))
         except OSError:
-            _run([*compiler, *SHARED, str(compiled), "-o", str(fresh)])
+            _run([*link, "-fopenmp"])
         fresh.replace(library)
     return library
 
