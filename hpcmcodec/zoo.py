@@ -2,7 +2,8 @@
 
 A weights file is a safetensors file: a matrix is int8 with `<name>.step`, a float32 step per output
 channel, everything else is float32; `tables.*` hold the integer CDF tables, `exact.*` what the exact entropy
-path needs besides (see `HPCM.use_exact`). The metadata name the model.
+path needs besides (see `HPCM.use_exact`). The metadata name the model. A file may hold only what differs
+from another file in its folder, its base, which the metadata name too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "available",
     "config_of",
+    "dequantised",
+    "difference",
     "fingerprint",
     "initial_weights",
     "load_model",
@@ -36,6 +39,8 @@ STEP = ".step"
 TABLES = "tables."
 EXACT = "exact."
 DIGEST = "entropy_digest"
+# Of a file that holds what differs from another: its name, what of it is left out, and what both give.
+BASE, WITHOUT, WHOLE = "base", "without", "whole"
 
 
 def weights_dir() -> Path:
@@ -74,11 +79,54 @@ def _shipped(config: ModelConfig) -> Path:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors as they are stored, and the metadata.
+    """Tensors as they are stored, those of a base included, and the metadata.
 
     Raises:
-        WeightsError: the file is missing or damaged.
+        WeightsError: the file or its base is missing or damaged, or the base is another by now.
     """
+    stored, metadata = _read_chain(path)
+    if WHOLE in metadata and fingerprint(stored, ("",)).hex() != metadata[WHOLE]:
+        raise WeightsError(
+            f"{path} holds what differs from {metadata[BASE]}, which is not the file that it was made with"
+        )
+    return stored, metadata
+
+
+def difference(stored: dict[str, Tensor], base: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What of `stored` differs from the file `base`, and the metadata that let `read_weights` join them.
+
+    Raises:
+        WeightsError: the base cannot be read.
+    """
+    import torch
+
+    others, _ = read_weights(base)
+
+    def differs(name: str) -> bool:
+        other, own = others.get(name), stored[name]
+        return other is None or other.dtype != own.dtype or not torch.equal(other, own)
+
+    metadata = {
+        BASE: base.name,
+        WITHOUT: json.dumps(sorted(set(others) - set(stored))),
+        WHOLE: fingerprint(stored, ("",)).hex(),
+    }
+    return {name: tensor for name, tensor in stored.items() if differs(name)}, metadata
+
+
+def _read_chain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    stored, metadata = _read_file(path)
+    base = metadata.get(BASE)
+    if base is not None:
+        if Path(base).name != base or base == path.name:
+            raise WeightsError(f"{path} names {base!r} as its base, which is no file beside it")
+        without = set(json.loads(metadata.get(WITHOUT, "[]")))
+        others, _ = _read_chain(path.with_name(base))
+        stored = {name: t for name, t in others.items() if name not in without} | stored
+    return stored, metadata
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -101,7 +149,8 @@ def fingerprint(stored: dict[str, Tensor], prefixes: tuple[str, ...]) -> bytes:
     return digest.digest()
 
 
-def _dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model's parameters of what a file holds, integers times their step."""
     return {
         name: tensor.float() * stored[name + STEP] if name + STEP in stored else tensor
         for name, tensor in stored.items()
@@ -117,7 +166,7 @@ def initial_weights(config: ModelConfig, path: Path) -> dict[str, Tensor]:
     """
     stored, metadata = read_weights(path)
     _check_model(metadata, config, path)
-    return _dequantised(stored)
+    return dequantised(stored)
 
 
 def _check_model(metadata: dict[str, str], config: ModelConfig, path: Path) -> None:
@@ -191,7 +240,7 @@ def _load(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
     with torch.device("meta"):
         model = HPCM(config)
     try:
-        model.load_state_dict(_dequantised(stored), assign=True)
+        model.load_state_dict(dequantised(stored), assign=True)
     except RuntimeError as error:
         raise WeightsError(
             f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"

@@ -30,7 +30,7 @@ from hpcmcodec.selftest import entropy_digest
 from hpcmcodec.training import export, run
 from hpcmcodec.training.data import CropSource, read_pictures
 from hpcmcodec.training.export import fit_tables, write_tensors
-from hpcmcodec.training.loss import draw_quality, lambda_of, rate_distortion
+from hpcmcodec.training.loss import OUTLIER, draw_quality, lambda_of, rate_distortion
 from hpcmcodec.training.optimizer import ALIGNMENT, FlatParameters, Optimizer, orthogonalise
 from hpcmcodec.training.run import Report, TrainOptions, train
 from hpcmcodec.training.validate import validate
@@ -153,6 +153,23 @@ def test_rate_distortion() -> None:
     assert result["loss"].shape == ()
 
 
+def test_one_picture_does_not_outweigh_the_batch() -> None:
+    """The loss of an exploding picture counts as OUTLIER medians, the others' as it is."""
+    x, quality = torch.zeros(5, 3, 4, 4), torch.full((5,), 4.0)
+    likelihood = torch.full((5, 16), 0.5), torch.full((5, 4), 0.5)
+    x_hat = torch.full_like(x, 0.01, requires_grad=True)
+    usual = rate_distortion(x, quality, x_hat, *likelihood)["loss"]
+    (gradient,) = torch.autograd.grad(usual, x_hat)
+    scale = torch.ones(5, 1, 1, 1)
+    scale[2] = 1000
+    exploded = rate_distortion(x, quality, x_hat * scale, *likelihood)["loss"]
+    torch.testing.assert_close(exploded, usual * (4 + OUTLIER) / 5)
+    (with_it,) = torch.autograd.grad(exploded, x_hat)
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(with_it[others], gradient[others])
+    assert with_it[2].norm() < 2 * OUTLIER * usual / 0.01
+
+
 def test_flat_parameters() -> None:
     model = HPCM(TINY[4]).to(memory_format=torch.channels_last)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -220,6 +237,17 @@ def test_optimizer_learns() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
     assert 0 < (optimizer.ema - flat.data).norm() < 0.2 * flat.data.norm()
+
+
+def test_matrices_decay() -> None:
+    """By rate times decay in a step, and nothing else does."""
+    _, flat, optimizer = small_model()
+    optimizer.matrix_decay = 0.5
+    before = flat.data.clone()
+    optimizer.step()
+    cut = flat.matrices
+    torch.testing.assert_close(flat.data[:cut], before[:cut] * (1 - 0.02 * 0.5))
+    assert torch.equal(flat.data[cut:], before[cut:])
 
 
 def test_a_gradient_that_is_not_finite_changes_no_weight() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..config import model_config
+from ..errors import UsageError
 from ._files import check_new
 from ._options import Device, Force, PhaseOption, PresetOption
 from ._show import note, working
@@ -30,6 +31,13 @@ def export(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A picture never to use; may be repeated.")
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Store only what differs from this weights file, in whose folder the new one must be.",
+        ),
+    ] = None,
     device: Annotated[
         Device, typer.Option(help="Where to compute; auto takes a GPU if there is one.")
     ] = Device.auto,
@@ -37,15 +45,17 @@ def export(
 ) -> None:
     """Round float weights to int8 and choose the integer arithmetic of the entropy path, on pictures."""
     check_new(output, force)
+    if base and base.resolve().parent != output.resolve().parent:
+        raise UsageError(f"{output} can only be joined with {base} from the same folder: write it there")
     config = model_config(phase, preset)
     with working("reading"):
         from ..training.export import export as write
         from ..training.export import varied_batches
         from ..training.run import trained_model
 
-        model, facts = trained_model(config, trained, device.value)
+        model, beginning = trained_model(config, trained, device.value)
         batches = varied_batches(data, pictures, frozenset(exclude or ()), model.gain_y.log.device)
     with working("rounding"):
-        write(model, output, facts, batches)
+        write(model, output, beginning.totals, batches, beginning.rounded, base)
     note(f"rounded for {sum(map(len, batches))} pictures")
     typer.echo(output)

@@ -40,6 +40,17 @@ def train(
             show_default="random weights",
         ),
     ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Train only this part of the context model (context.attn.2, quant_step, ...; may be"
+            " repeated), anew, for the rate alone; the rest is INIT's, which may be of another phase.",
+        ),
+    ] = None,
+    latents: Annotated[
+        int, typer.Option(min=1, help="With --part: how many random crops to train on.")
+    ] = 16384,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was cut in OUTPUT.")
     ] = False,
@@ -66,6 +77,12 @@ def train(
     vector_rate: Annotated[
         float, typer.Option(min=0, rich_help_panel=RECIPE, help="Learning rate of all else (AdamW).")
     ] = 2e-3,
+    matrix_decay: Annotated[
+        float,
+        typer.Option(
+            min=0, rich_help_panel=RECIPE, help="Decay of the matrices, per step and unit of their rate."
+        ),
+    ] = 0.0,
     warmup: Annotated[
         float,
         typer.Option(
@@ -100,6 +117,8 @@ def train(
             data=tuple(data),
             output=output,
             init=init,
+            parts=tuple(part or ()),
+            latents=latents,
             resume=resume,
             force=force,
             steps=steps,
@@ -110,6 +129,7 @@ def train(
             seed=seed,
             matrix_rate=matrix_rate,
             vector_rate=vector_rate,
+            matrix_decay=matrix_decay,
             warmup=warmup,
             decay=decay,
             ema_decay=ema_decay,

@@ -189,8 +189,15 @@ class HPCM(nn.Module):
             `x_hat`, `B x 3 x H x W`, and `likelihoods`: `z`, `B x N x H/64 x W/64`, and `y`,
             `B x M*H*W/256`, flat in coding order.
         """
+        y_hat, likelihoods = self.estimate(self.latent(x), quality, noise)
+        return {"x_hat": self.synthesise(y_hat, quality), "likelihoods": likelihoods}
+
+    def estimate(
+        self, latent: Tensor, quality: Tensor, noise: bool | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """y_hat, `B x H/16 x W/16 x M`, and the likelihoods of `forward`, of what `latent` gave."""
         noise = self.training if noise is None else noise
-        y = self.analyse(x, quality)
+        y = latent * self.gain_y(quality)[:, :, None, None]
         z = self.hyper_analyse(y, quality)
         z_hat = round_ste(z)
         measured = z + (torch.rand_like(z) - 0.5) if noise else z_hat
@@ -198,11 +205,7 @@ class HPCM(nn.Module):
         z_likelihood = likelihood(measured, scale.expand_as(z), self.config.sizes.shape)
         coder = RateCoder(pyramid(_nhwc(y)), self.config.sizes.shape, noise)
         y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
-        y_likelihood = torch.cat(coder.likelihoods, 1)
-        return {
-            "x_hat": self.synthesise(y_hat, quality),
-            "likelihoods": {"y": y_likelihood, "z": z_likelihood},
-        }
+        return y_hat, {"y": torch.cat(coder.likelihoods, 1), "z": z_likelihood}
 
     def latent(self, x: Tensor) -> Tensor:
         """What g_a makes of x, the same for every quality: `B x M x H/16 x W/16`."""

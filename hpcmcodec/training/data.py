@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageError
+from ..models import HPCM
 
-__all__ = ["CropSource", "Pictures", "read_evenly", "read_pictures"]
+__all__ = ["CropSource", "LatentSource", "Pictures", "read_evenly", "read_pictures"]
 
 SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 RESCALED_SHARE = 0.25
@@ -151,3 +152,28 @@ class CropSource:
         columns = torch.where(turned, column[:, None, :], column[:, :, None]) + top[:, 1, None, None]
         at = self.start[which, None, None] + rows * size[:, 1, None, None] + columns
         return (self.pixels[at].float() / 255).permute(0, 3, 1, 2)
+
+
+class LatentSource:
+    """What g_a makes of `count` random crops, computed once and kept in half precision.
+
+    Args:
+        crops: where the crops come from; what is drawn follows PyTorch's own generator.
+    """
+
+    BATCH = 32
+
+    def __init__(self, model: HPCM, crops: CropSource, count: int) -> None:
+        self.crops, self.count, self.device = crops, count, crops.device
+        side, some = crops.crop // 16, min(count, self.BATCH)
+        shape = (count, model.config.sizes.M, side, side)
+        self.latents = torch.empty(shape, dtype=torch.float16, device=self.device)
+        with torch.no_grad():
+            for start in range(0, count, some):
+                part = self.latents[start : start + some]
+                part.copy_(model.latent(crops.batch(some))[: len(part)])
+
+    def batch(self, count: int) -> Tensor:
+        """`count x M x crop/16 x crop/16`, drawn at random, channels_last."""
+        which = (torch.rand(count, device=self.device) * self.count).long().clamp_max(self.count - 1)
+        return self.latents[which].float().contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,9 +18,9 @@ from ..errors import ImageError
 from ..files import whole_file
 from ..models import HPCM, OmniShift
 from ..selftest import entropy_digest
-from ..zoo import DIGEST, EXACT, STEP, TABLES
+from ..zoo import DIGEST, EXACT, STEP, TABLES, dequantised, difference
 from .data import read_evenly
-from .rounding import calibrate
+from .rounding import calibrate, rounded_layers
 
 __all__ = ["export", "fit_tables", "quantise", "varied_batches", "write_tensors"]
 
@@ -91,7 +91,14 @@ def _folded(model: nn.Module) -> dict[str, Tensor]:
     return folded
 
 
-def export(model: HPCM, path: Path, facts: dict[str, object], batches: Sequence[Tensor]) -> None:
+def export(
+    model: HPCM,
+    path: Path,
+    facts: dict[str, object],
+    batches: Sequence[Tensor],
+    kept: Mapping[str, Tensor] = {},
+    base: Path | None = None,
+) -> None:
     """Write the model's weights in the stored format (see `hpcmcodec.zoo`), whole or not at all.
 
     The entropy path is rounded and its grids are chosen on `batches` (see `rounding.calibrate`), then the
@@ -101,16 +108,25 @@ def export(model: HPCM, path: Path, facts: dict[str, object], batches: Sequence[
         model: in float, which stays as it is.
         facts: what the metadata should tell of the training (JSON values).
         batches: pictures `B x 3 x H x W` in [0, 1], H and W multiples of 64, as varied as what will be coded.
+        kept: stored tensors of another file, integers and steps, to take over for parts of the model.
+        base: a weights file in the same folder; only what differs from it is stored.
 
     Raises:
         HpcmError: it cannot be written.
+        WeightsError: the base cannot be read.
     """
     rounded = copy.deepcopy(model).eval().requires_grad_(False)
+    _keep(rounded, kept)
     coding, exact = calibrate(rounded, batches)
     tables = fit_tables(coding, batches)
     dims = _output_dims(rounded)
     stored: dict[str, Tensor] = {}
     for name, value in (rounded.state_dict() | _folded(rounded)).items():
+        if name in kept:
+            stored |= {n: kept[n] for n in (name, name + STEP) if n in kept}
+            continue
+        if name.removesuffix(STEP) in kept:
+            continue
         value = value.detach().cpu().contiguous()
         if name not in dims:
             stored[name] = value
@@ -127,7 +143,20 @@ def export(model: HPCM, path: Path, facts: dict[str, object], batches: Sequence[
     for name, tensor in exact.items():
         stored[EXACT + name] = tensor.cpu()
     metadata = {"model": model.config.name, "facts": json.dumps(facts), DIGEST: entropy_digest(coding)}
+    if base is not None:
+        stored, joined = difference(stored, base)
+        metadata |= joined
     write_tensors(path, stored, metadata)
+
+
+def _keep(model: HPCM, kept: Mapping[str, Tensor]) -> None:
+    """Put stored tensors into the model; a rounded layer of the entropy path gets its `step`."""
+    model.load_state_dict(dequantised(dict(kept)), strict=False)
+    exact = set(rounded_layers(model))
+    for name, tensor in kept.items():
+        layer = name.removesuffix(".weight" + STEP)
+        if name.endswith(STEP) and layer in exact:
+            setattr(model.get_submodule(layer), "step", tensor.flatten().to(model.gain_y.log.device))  # noqa: B010
 
 
 def varied_batches(

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from ..config import LAMBDAS
 
-__all__ = ["draw_quality", "lambda_of", "rate_distortion"]
+__all__ = ["draw_quality", "lambda_of", "rate", "rate_distortion"]
 
 # The loss at convergence grows about as the square root of lambda: dividing by it makes a percent worth
 # the same at every quality.
 BALANCE = 0.5
+
+# A picture whose loss is above so many medians of its batch weighs only as if it were there.
+OUTLIER = 8.0
 
 
 @lru_cache(maxsize=8)
@@ -38,19 +41,43 @@ def draw_quality(count: int, device: torch.device) -> Tensor:
     return torch.where(torch.arange(count, device=device) % 2 == 0, integers, anywhere)
 
 
+def _balance(weight: Tensor) -> Tensor:
+    """What the loss of a picture counts, by its lambda."""
+    middle = math.exp(sum(math.log(v) for v in LAMBDAS) / len(LAMBDAS))
+    return (weight / middle) ** -BALANCE
+
+
+def _bpp(pixels: int, y_likelihood: Tensor, z_likelihood: Tensor) -> Tensor:
+    return -(y_likelihood.log2().flatten(1).sum(1) + z_likelihood.log2().flatten(1).sum(1)) / pixels
+
+
+def rate(pixels: int, quality: Tensor, y_likelihood: Tensor, z_likelihood: Tensor) -> dict[str, Tensor]:
+    """The same as `rate_distortion` of pictures of so many `pixels`, where the distortion is given."""
+    bpp = _bpp(pixels, y_likelihood, z_likelihood)
+    return {
+        "loss": (_balance(lambda_of(quality)) * bpp).mean(),
+        "rd": bpp,
+        "bpp": bpp,
+        "mse": torch.zeros_like(bpp),
+    }
+
+
 def rate_distortion(
     x: Tensor, quality: Tensor, x_hat: Tensor, y_likelihood: Tensor, z_likelihood: Tensor
 ) -> dict[str, Tensor]:
     """lambda * 255^2 * MSE + bpp of each picture, and their balanced mean.
 
+    The gradient of a picture far off the others is held to theirs in size: where the synthesis explodes on
+    one latent, that one picture would otherwise be all that the step follows.
+
     Returns:
         `loss`, the balanced mean to minimise; `rd`, `bpp` and `mse` (of values in 0..255), `B` each.
     """
-    pixels = x.shape[2] * x.shape[3]
-    bpp = -(y_likelihood.log2().flatten(1).sum(1) + z_likelihood.log2().flatten(1).sum(1)) / pixels
+    bpp = _bpp(x.shape[2] * x.shape[3], y_likelihood, z_likelihood)
     mse = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
     weight = lambda_of(quality)
     rd = weight * mse + bpp
-    middle = math.exp(sum(math.log(v) for v in LAMBDAS) / len(LAMBDAS))
-    balance = (weight / middle) ** -BALANCE
-    return {"loss": (balance * rd).mean(), "rd": rd, "bpp": bpp, "mse": mse}
+    losses = _balance(weight) * rd
+    bound = OUTLIER * losses.detach().sort().values[len(losses) // 2]
+    held = (bound / losses.detach()).clamp(max=1)
+    return {"loss": (held * losses).mean(), "rd": rd, "bpp": bpp, "mse": mse}

@@ -89,8 +89,9 @@ class Optimizer:
 
     Muon (Jordan 2024): Nesterov momentum 0.95, orthogonalised, scaled by sqrt(max(1, rows/columns)).
     A gradient whose norm is above `SPIKE` times the running norm is scaled down to that, and one that is
-    not finite counts as zero. Learning rates and decay are device tensors, so that a captured graph
-    follows them.
+    not finite counts as zero. The matrices decay by `matrix_decay` of the learning rate in every step
+    (Loshchilov and Hutter 2019; for Muon, Liu et al. 2025), which bounds their singular values by
+    1 / matrix_decay. Learning rates are device tensors, so that a captured graph follows them.
     """
 
     MOMENTUM = 0.95
@@ -98,10 +99,12 @@ class Optimizer:
     BETAS = (0.9, 0.98)
     KEPT = ("ema", "momentum", "running_norm")
 
-    def __init__(self, flat: FlatParameters, matrix_rate: float, vector_rate: float) -> None:
+    def __init__(
+        self, flat: FlatParameters, matrix_rate: float, vector_rate: float, matrix_decay: float = 0.0
+    ) -> None:
         self.flat = flat
         device, count = flat.data.device, flat.matrices
-        self.matrix_rate, self.vector_rate = matrix_rate, vector_rate
+        self.matrix_rate, self.vector_rate, self.matrix_decay = matrix_rate, vector_rate, matrix_decay
         self.ema = flat.data.clone()
         self.momentum = torch.zeros(count, device=device)
         self.norm = torch.zeros((), device=device)
@@ -141,6 +144,7 @@ class Optimizer:
         grad = flat.grad[: flat.matrices]
         self.momentum.lerp_(grad, 1 - self.MOMENTUM)
         update = torch.lerp(grad, self.momentum, self.MOMENTUM)
+        flat.data[: flat.matrices].mul_(1 - self.factor * (self.matrix_rate * self.matrix_decay))
         for (rows, columns), places in flat.shapes.items():
             stacked = torch.stack([update[p : p + rows * columns].view(rows, columns) for p in places])
             scale = self.factor * (self.matrix_rate * max(1.0, rows / columns) ** 0.5)

@@ -17,7 +17,7 @@ from ..layers.exact import WEIGHT_LEVELS, ExactLinear, Tables, weight_step
 from ..models import HPCM
 from ..models.exact import from_matrix, to_matrix
 
-__all__ = ["calibrate", "round_by_inputs"]
+__all__ = ["calibrate", "round_by_inputs", "rounded_layers"]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -78,19 +78,28 @@ def _trial(model: HPCM) -> tuple[HPCM, dict[str, Tensor]]:
     return trial, arrays
 
 
+def _exact_layers(trial: HPCM) -> dict[str, ExactLinear]:
+    return {m.place: m for m in trial.modules() if isinstance(m, ExactLinear)}
+
+
+def rounded_layers(model: HPCM) -> list[str]:
+    """The names of the layers that `calibrate` rounds."""
+    return list(_exact_layers(_trial(model)[0]))
+
+
 def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, Tensor]]:
     """Round the entropy path's matrices by GPTQ, and choose its grids.
 
     Args:
         model: in float; its matrices become multiples of `step`, `outputs`, which each rounded layer then
-            has.
+            has. A layer that has it already is left as it is.
         batches: pictures `B x 3 x H x W` in [0, 1], H and W multiples of 64, as varied as what will be coded.
 
     Returns:
         A copy that codes with them, and what `HPCM.use_exact` takes.
     """
     trial, _ = _trial(model)
-    layers = {m.place: m for m in trial.modules() if isinstance(m, ExactLinear)}
+    layers = _exact_layers(trial)
     products = {name: m.step.new_zeros(m.weight.shape[1], m.weight.shape[1]) for name, m in layers.items()}
 
     def collect(layer: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -102,7 +111,9 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, T
     for hook in hooks:
         hook.remove()
     for name, product in products.items():
-        _round(model.get_submodule(name), product)
+        layer = model.get_submodule(name)
+        if not hasattr(layer, "step"):
+            _round(layer, product)
 
     trial, arrays = _trial(model)
     _pass(trial, batches)

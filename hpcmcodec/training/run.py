@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError, WeightsError
+from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError
 from ..models import HPCM
-from ..zoo import initial_weights, read_weights
-from .data import CropSource, read_pictures
+from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, trained
+from .data import CropSource, LatentSource, read_pictures
 from .export import export, write_tensors
-from .loss import draw_quality, rate_distortion
+from .loss import draw_quality, rate, rate_distortion
 from .optimizer import FlatParameters, Optimizer
 from .validate import validate
 
@@ -35,15 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "TrainOptions", "train", "trained_model"]
 
-CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
 BOARD = "tensorboard"
+# What can be trained on the rate alone: nothing that the distortion hangs on.
+PARTS = ("context", "quant_step")
+
 # What the exported weights are rounded for, and their tables fitted to.
 TABLE_BATCHES, TABLE_CROPS = 8, 16
-
-# What is counted, first of this run, which the schedule follows, then of all runs it goes on from.
-COUNTS = ("step", "crops", "seconds", "total_steps", "total_crops")
 
 # TensorBoard's curves, and what they show of a report.
 CURVES = {
@@ -64,12 +62,17 @@ class TrainOptions:
     data: folders or tars of pictures. output: folder for checkpoint, log, curves and weights.
     init: what a new run starts from: weights, int8 or float; or the checkpoint of another run, or that
         run's `output`, whose raw weights, moments and totals then go on.
+    parts: names of parts of the context model ("context.attn.2", "quant_step"). They alone are trained, from
+        anew; all else is taken from the weights `init`, of any phase, and stays as it is stored there. The
+        distortion is then given, and only the rate counts.
+    latents: of how many random crops g_a is computed, once, to train `parts` on.
     resume: go on with the run that was cut in `output`, where its schedule stood; `init` is not read.
     force: start over in an `output` that holds a run.
     steps, seconds: when to stop, whichever comes first; at least one is needed.
     batch: crops per step and process. crop: their side, a multiple of 64.
     matrix_rate, vector_rate: learning rates of Muon and AdamW. They rise over the first `warmup` of the
         run and fall to zero over the last `decay`; 0 keeps them to the end.
+    matrix_decay: of the matrices, per step and unit of learning rate.
     ema_decay: of the averaged weights, which are the ones exported.
     save_every: seconds between checkpoints. log_every, quiet: steps, and at most seconds, between reports.
     validation: tar or folder of pictures to measure at the end. exclude: file stems never trained on.
@@ -80,6 +83,8 @@ class TrainOptions:
     data: tuple[Path, ...]
     output: Path
     init: Path | None = None
+    parts: tuple[str, ...] = ()
+    latents: int = 16384
     resume: bool = False
     force: bool = False
     steps: int | None = None
@@ -90,6 +95,7 @@ class TrainOptions:
     seed: int = 0
     matrix_rate: float = 1e-2
     vector_rate: float = 2e-3
+    matrix_decay: float = 0.0
     warmup: float = 0.02
     decay: float = 0.7
     ema_decay: float = 0.999
@@ -169,11 +175,14 @@ class _Process:
 class _Step:
     """One training step: crops, forward, backward, optimiser. Captured as two graphs on a GPU."""
 
-    source: CropSource
+    source: CropSource | LatentSource
 
-    def __init__(self, model: HPCM, flat: FlatParameters, options: TrainOptions) -> None:
-        self.model, self.flat, self.batch = model, flat, options.batch
-        self.optimizer = Optimizer(flat, options.matrix_rate, options.vector_rate)
+    def __init__(self, model: HPCM, options: TrainOptions, kept: dict[str, Tensor]) -> None:
+        flat = FlatParameters(trained(model, options.parts))
+        self.model, self.flat, self.batch, self.pixels = model, flat, options.batch, options.crop**2
+        self.optimizer = Optimizer(flat, options.matrix_rate, options.vector_rate, options.matrix_decay)
+        self.kept = {KEPT + name: tensor for name, tensor in kept.items()}
+        self.latents = options.latents if options.parts else 0
         device = flat.data.device
         self.stats = torch.zeros(5, device=device)
         self.half = device.type == "cuda"
@@ -186,8 +195,17 @@ class _Step:
 
         compile_regions()
         noise = np.random.default_rng(0).integers(0, 256, (crop, crop, 3), dtype=np.uint8)
-        self.source = CropSource([noise], crop, self.flat.data.device)
+        self.take(CropSource([noise], crop, self.flat.data.device), LatentSource.BATCH)
         self._backward()
+
+    def take(self, crops: CropSource, most: int | None = None) -> None:
+        """Train on these crops, or on their latents, where only the rate counts."""
+        count = min(self.latents, most or self.latents)
+        self.source = LatentSource(self.model, crops, count) if self.latents else crops
+
+    @property
+    def crops(self) -> CropSource:
+        return self.source.crops if isinstance(self.source, LatentSource) else self.source
 
     def capture(self) -> None:
         """Replace both halves by graphs. The warm-up runs at learning rate zero and leaves no trace."""
@@ -204,9 +222,16 @@ class _Step:
         device = self.flat.data.device
         x, quality = self.source.batch(self.batch), draw_quality(self.batch, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
-            out = self.model(x, quality)
-        likelihoods = out["likelihoods"]
-        result = rate_distortion(x, quality, out["x_hat"], likelihoods["y"], likelihoods["z"])
+            if self.latents:
+                _, likelihoods = self.model.estimate(x, quality)
+            else:
+                out = self.model(x, quality)
+                likelihoods = out["likelihoods"]
+        y, z = likelihoods["y"], likelihoods["z"]
+        if self.latents:
+            result = rate(self.pixels, quality, y, z)
+        else:
+            result = rate_distortion(x, quality, out["x_hat"], y, z)
         result["loss"].backward()
         self.stats[:4] += torch.stack(
             (result["loss"], result["bpp"].mean(), result["mse"].mean(), torch.ones((), device=device))
@@ -216,104 +241,33 @@ class _Step:
         self.optimizer.step()
         self.stats[4] += self.optimizer.norm
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint holds: the optimiser's state, and what is not trained."""
+        return self.optimizer.state() | self.kept
+
 
 def _rate_factor(share: float, warmup: float, decay: float) -> float:
     """Share of the full learning rate: a rise, a plateau, a straight fall to zero."""
     return max(0.0, min(1.0, share / warmup if warmup else 1.0, (1 - share) / decay if decay else 1.0))
 
 
-@dataclass(frozen=True)
-class _Beginning:
-    """What a run begins with: counts, and named weights or a checkpoint's state of the optimiser, if any."""
-
-    path: Path | None
-    facts: dict[str, float]
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    state: dict[str, Tensor] = field(default_factory=dict)
-    layout: str | None = None
-    average: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    @classmethod
-    def read(cls, options: TrainOptions) -> _Beginning:
-        path = options.output if options.resume else options.init
-        if path is None:
-            return cls(None, dict.fromkeys(COUNTS, 0))
-        if path.is_dir() or options.resume:
-            path = path / CHECKPOINT
-            if not path.is_file():
-                raise UsageError(f"there is no checkpoint to go on from in {path.parent}")
-        stored, metadata = read_weights(path)
-        known = json.loads(metadata.get("facts", "{}"))
-        steps, crops = known.get("step", 0), known.get("crops", 0)
-        totals = known.get("total_steps", steps), known.get("total_crops", crops)
-        new = dict(zip(COUNTS, (0, 0, 0.0, *totals), strict=True))
-        if "raw" not in stored:
-            return cls(path, new, initial_weights(options.config, path))
-        if known.get("model") != options.config.name:
-            raise WeightsError(f"{path} is of {known.get('model')}, not of {options.config.name}")
-        if options.resume:
-            facts = new | {name: known[name] for name in COUNTS if name in known}
-            return cls(path, facts, state=stored, layout=known.get("layout"))
-        # The old average is of a schedule that is over.
-        state = stored | {"ema": stored["raw"]}
-        return cls(path, new, state=state, layout=known.get("layout"), average=stored["ema"])
-
-    def fill(self, model: HPCM) -> None:
-        """Put the named weights into the model."""
-        if self.weights:
-            try:
-                model.load_state_dict(self.weights)
-            except RuntimeError as error:
-                raise WeightsError(f"{self.path} does not fit {model.config.name}") from error
-
-    def restore(self, step: _Step) -> None:
-        """Put the state into the optimiser, and with it the raw weights into the model."""
-        if self.state:
-            with self._laid_out_as(step.model):
-                step.optimizer.load(self.state)
-
-    def fill_average(self, model: HPCM) -> None:
-        """Put the average of the run into the model, if it is a run that this is read from."""
-        if self.state:
-            flat = FlatParameters(model.named_parameters())
-            with self._laid_out_as(model):
-                flat.data.copy_(self.average)
-
-    @contextmanager
-    def _laid_out_as(self, model: HPCM) -> Iterator[None]:
-        try:
-            if self.layout not in (None, _layout(model)):
-                raise KeyError(self.layout)
-            yield
-        except (KeyError, RuntimeError) as error:
-            raise WeightsError(
-                f"{self.path} is of another version of this model: start from weights with --init"
-            ) from error
-
-
-def _layout(model: HPCM) -> str:
-    """A digest of which weight lies where in the flat buffers, which a checkpoint shares with its reader."""
-    places = [(name, p.storage_offset(), list(p.shape)) for name, p in model.named_parameters()]
-    return hashlib.blake2b(json.dumps(places).encode(), digest_size=8).hexdigest()
-
-
-def trained_model(config: ModelConfig, path: Path, device: str = "auto") -> tuple[HPCM, dict[str, object]]:
-    """A model with trained weights in float, to be exported, and the counts of its training.
+def trained_model(config: ModelConfig, path: Path, device: str = "auto") -> tuple[HPCM, Beginning]:
+    """A model with trained weights in float, to be exported, and what is known of them.
 
     Args:
         path: float weights by name, or the folder or checkpoint of a run, whose average is taken.
 
     Raises:
         WeightsError: the file cannot be read, or is of another model.
+        UsageError: the folder holds no run.
     """
-    options = TrainOptions(config, (), path, init=path, device=device)
-    beginning = _Beginning.read(options)
+    beginning = Beginning.read(config, checkpoint_in(path) if path.is_dir() else path)
     process = _Process.start(device)
     model = HPCM(config)
     beginning.fill(model)
     model.to(process.device).to(memory_format=torch.channels_last).eval()
     beginning.fill_average(model)
-    return model.requires_grad_(False), {n: int(beginning.facts[n]) for n in COUNTS[-2:]}
+    return model.requires_grad_(False), beginning
 
 
 def train(
@@ -363,6 +317,11 @@ def _check(options: TrainOptions) -> None:
         raise UsageError("say how long to train: --steps or --seconds")
     if options.crop % 64:
         raise UsageError(f"--crop must be a multiple of 64, not {options.crop}")
+    if options.parts and not options.init and not options.resume:
+        raise UsageError("--part trains a part of a model: say with --init where the rest comes from")
+    for part in options.parts:
+        if not part.startswith(PARTS):
+            raise UsageError(f"--part {part}: only parts of {' and '.join(PARTS)} can be trained alone")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here: choose cpu or auto")
     if options.resume and options.force:
@@ -388,7 +347,8 @@ def _train(
     process = _Process.start(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
     with closing(_Log(options.output, process.first, note)) as log:
-        step, facts = _prepare(options, process, log)
+        step, beginning = _prepare(options, process, log)
+        facts = beginning.facts
         log.open_board(int(facts["total_steps"]))
         log.write(event="start", **facts)
 
@@ -399,8 +359,10 @@ def _train(
         weights = options.output / WEIGHTS
         if process.first:
             with torch.compiler.set_stance("force_eager"):
-                batches = [step.source.batch(min(options.batch, TABLE_CROPS)) for _ in range(TABLE_BATCHES)]
-                export(step.model, weights, {n: int(facts[n]) for n in COUNTS if n != "seconds"}, batches)
+                batches = [step.crops.batch(min(options.batch, TABLE_CROPS)) for _ in range(TABLE_BATCHES)]
+                counts: dict[str, object] = {n: int(facts[n]) for n in COUNTS if n != "seconds"}
+                counts |= {"parts": options.parts} if options.parts else {}
+                export(step.model, weights, counts, batches, beginning.rounded)
         measured = _validate(options, process, step.model)
         log.write(event="done", **facts, **measured)
         for q, (bpp, psnr) in enumerate(zip(*measured.values(), strict=True), 1):
@@ -409,9 +371,9 @@ def _train(
     return weights if process.first else None
 
 
-def _prepare(options: TrainOptions, process: _Process, log: _Log) -> tuple[_Step, dict[str, float]]:
-    """The step, ready to be made, and the counts it starts from."""
-    beginning = _Beginning.read(options)
+def _prepare(options: TrainOptions, process: _Process, log: _Log) -> tuple[_Step, Beginning]:
+    """The step, ready to be made, and what it starts from."""
+    beginning = _beginning(options)
     seed = options.seed + 1000 * process.rank + int(beginning.facts["total_steps"])
     # Not the pool's own `with`: it would keep an error or Ctrl-C waiting until the last picture is read.
     pool = ThreadPoolExecutor(1)
@@ -421,16 +383,17 @@ def _prepare(options: TrainOptions, process: _Process, log: _Log) -> tuple[_Step
     model = HPCM(options.config)
     beginning.fill(model)
     model.to(process.device).to(memory_format=torch.channels_last).train()
-    step = _Step(model, FlatParameters(model.named_parameters()), options)
+    step = _Step(model, options, beginning.kept)
     accelerated = process.device.type == "cuda" and options.accelerate
     if accelerated:
         if reading.done():
             reading.result()  # what is wrong with the pictures is better said before compiling
         step.compile(options.crop)
-    step.source, counts = reading.result()
+    crops, counts = reading.result()
+    step.take(crops)
     if accelerated:
         step.capture()
-    beginning.restore(step)
+    beginning.restore(model, step.optimizer)
     pictures, unreadable, used = process.total(counts)
     log.write(event="data", pictures=pictures, unreadable=unreadable, used=used)
     small = f" smaller than {options.crop} x {options.crop}"
@@ -438,7 +401,16 @@ def _prepare(options: TrainOptions, process: _Process, log: _Log) -> tuple[_Step
         if count:
             log.note(f"skipped {count} {before}picture{'s' * (count > 1)}{after}")
     torch.manual_seed(seed)
-    return step, beginning.facts
+    return step, beginning
+
+
+def _beginning(options: TrainOptions) -> Beginning:
+    path = options.output if options.resume else options.init
+    if path is None:
+        return Beginning.new()
+    if path.is_dir() or options.resume:
+        path = checkpoint_in(path)
+    return Beginning.read(options.config, path, options.parts, options.resume)
 
 
 def _read(options: TrainOptions, process: _Process, seed: int) -> tuple[CropSource, list[int]]:
@@ -479,7 +451,7 @@ def _loop(
     number, crops, before = int(facts["step"]), int(facts["crops"]), float(facts["seconds"])
     steps_before, crops_before = int(facts["total_steps"]) - number, int(facts["total_crops"]) - crops
     started = saved = last_report = time.monotonic()
-    layout = _layout(step.model)
+    layout = layout_of(step.model)
 
     def share_done() -> float:
         elapsed = before + time.monotonic() - started
@@ -494,8 +466,9 @@ def _loop(
 
     def save() -> Future[None]:
         known = {"model": options.config.name, "seed": options.seed, "layout": layout, **standing()}
+        known |= {"parts": options.parts} if options.parts else {}
         metadata = {"facts": json.dumps(known)}
-        return writer.submit(write_tensors, options.output / CHECKPOINT, step.optimizer.state(), metadata)
+        return writer.submit(write_tensors, options.output / CHECKPOINT, step.state(), metadata)
 
     with _signals() as came, ThreadPoolExecutor(1) as writer:
         share, stop = process.agree(share_done(), False)
