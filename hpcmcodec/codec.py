@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import pictures, zoo
-from .config import QUALITIES
+from .config import QUALITIES, model_config
 from .container import (
     MAX_PIXELS,
     MULTIPLE,
@@ -250,9 +250,10 @@ def decode_picture(
         )
     area = _crop(crop, header)
     try:
-        model = zoo.load_model(header.phase, header.preset, header.family, weights=weights, device=device)
+        config = model_config(header.phase, header.preset, header.family)
     except UsageError as error:  # the file's wish, not the caller's
         raise WeightsError(f"made with a model that this version does not have: {error}") from None
+    model = zoo.load_model(config.phase, config.preset, config.family, weights=weights, device=device)
     notes = _check_fingerprints(header, model)
     damage = list(container.damage)
     alpha = None

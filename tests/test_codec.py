@@ -168,6 +168,27 @@ def test_unknown_names() -> None:
         hpcmcodec.encode(picture, phase=1)
 
 
+def test_what_the_file_wishes_and_what_the_caller_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that there is not is the file's fault, a device that there is not is the caller's."""
+    data = hpcmcodec.encode(random_rgb(4, 4))
+
+    def load_model(*_: object, device: str, **__: object) -> None:
+        raise UsageError(f"no {device} here")
+
+    monkeypatch.setattr("hpcmcodec.zoo.load_model", load_model)
+    with pytest.raises(UsageError, match=r"^no cuda here$"):
+        hpcmcodec.decode(data, device="cuda")
+
+    def unknown(*_: object) -> None:
+        raise UsageError("unknown preset")
+
+    monkeypatch.setattr("hpcmcodec.codec.model_config", unknown)
+    with pytest.raises(
+        WeightsError, match="made with a model that this version does not have: unknown preset"
+    ):
+        hpcmcodec.decode(data)
+
+
 def test_other_weights_are_refused_by_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     data = hpcmcodec.encode(random_rgb(4, 4))
     monkeypatch.setattr(fake.FakeModel, "entropy_id", b"\xff\xff\xff\xff")

@@ -27,8 +27,9 @@ LAST_CELL = ("context.attn.2",)
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, tiny_weights: Callable[[int], Path]) -> None:
     """Fitting tables takes longer than the few steps that are trained here."""
+    tiny_weights(4)  # with real ones, for all tests
     monkeypatch.setattr(export, "fit_tables", lambda model, batches: model.tables)
     monkeypatch.setattr(export, "entropy_digest", lambda model: "")
     monkeypatch.setattr(run, "TABLE_BATCHES", 1)
@@ -146,9 +147,7 @@ def test_parts_that_cannot_be_trained_alone(tmp_path: Path, tiny_weights: Callab
             train(options(tmp_path, init, parts=parts))
     with pytest.raises(UsageError, match="say with --init"):
         train(replace(options(tmp_path, init), init=None))
-    with pytest.raises(
-        WeightsError, match=r"no context\.\S* as rwkv-0-tiny wants it: train that part"
-    ):
+    with pytest.raises(WeightsError, match=r"no context\.\S* as rwkv-0-tiny wants it: train that part"):
         train(options(tmp_path, init, parts=LAST_CELL))
     with pytest.raises(WeightsError, match="as rwkv-0-lite wants it"):
         train(options(tmp_path, init, config=model_config(0, "lite")))

@@ -311,8 +311,9 @@ def test_optimizer_state_goes_on() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _tables_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tables_are_not_fitted(monkeypatch: pytest.MonkeyPatch, tiny_weights: Callable[[int], Path]) -> None:
     """It takes longer than the few steps that are trained here."""
+    tiny_weights(0)  # with real ones, for all tests
     monkeypatch.setattr(export, "fit_tables", lambda model, batches: model.tables)
     monkeypatch.setattr(export, "entropy_digest", lambda model: "")
     monkeypatch.setattr(run, "TABLE_BATCHES", 1)
