@@ -17,6 +17,7 @@ from hpcmcodec import zoo
 from hpcmcodec.config import model_config
 from hpcmcodec.errors import UsageError, WeightsError
 from hpcmcodec.training import export, run
+from hpcmcodec.training.beginning import CHECKPOINT
 from hpcmcodec.training.data import CropSource, LatentSource
 from hpcmcodec.training.loss import rate, rate_distortion
 from hpcmcodec.training.run import Report, TrainOptions, train
@@ -119,7 +120,7 @@ def test_a_cut_run_goes_on(tmp_path: Path, tiny_weights: Callable[[int], Path]) 
     (tmp_path / "run" / run.WEIGHTS).unlink()
     weights = train(options(tmp_path / "run", init, resume=True))
     assert weights is not None
-    left = zoo.read_weights(tmp_path / "run" / run.CHECKPOINT)[1]
+    left = zoo.read_weights(tmp_path / "run" / CHECKPOINT)[1]
     assert json.loads(left["facts"])["step"] == 4
     assert same(stored(weights)["g_s.0.weight"], stored(tiny_weights(4))["g_s.0.weight"])
     with pytest.raises(UsageError, match=r"trained context, quant_step: ask for the same"):
@@ -176,7 +177,8 @@ def test_a_difference_is_small_and_codes(chain: list[Path]) -> None:
             model = zoo.load_model(phase, "tiny", weights=path)
             x = sample_batches()[0][:1]
             coded = model.compress(x, 4.0)
-            decoded = model.decompress(coded.z, coded.y, coded.checksum, *x.shape[2:], 4.0)
+            height, width = x.shape[2:]
+            decoded = model.decompress(coded.z, coded.y, coded.checksum, height, width, 4.0)
             assert decoded.shape == x.shape
     assert set(stored(chain[1])) >= {n for n, _ in build_tiny(TINY[0]).named_parameters()}
     g_s = [zoo.load_model(p, "tiny", weights=w).synthesis_id for p, w in zip((4, 0, 1), chain, strict=True)]

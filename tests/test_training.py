@@ -28,6 +28,7 @@ from hpcmcodec.errors import HpcmError, ImageError, InterruptedRunError, UsageEr
 from hpcmcodec.models import HPCM
 from hpcmcodec.selftest import entropy_digest
 from hpcmcodec.training import export, run
+from hpcmcodec.training.beginning import COUNTS
 from hpcmcodec.training.data import CropSource, read_pictures
 from hpcmcodec.training.export import fit_tables, write_tensors
 from hpcmcodec.training.loss import OUTLIER, draw_quality, lambda_of, rate_distortion
@@ -502,7 +503,7 @@ def test_a_new_run_goes_on_from_another(tmp_path: Path, monkeypatch: pytest.Monk
         assert torch.equal(begun[name], tensor if name != "ema" else left["raw"]), name
     assert [r.step for r in reports] == [1, 2]
     (start,) = events(two, "start")
-    assert [start[name] for name in run.COUNTS] == [0, 0, 0, 4, 8]
+    assert [start[name] for name in COUNTS] == [0, 0, 0, 4, 8]
     assert facts(weights) == {"step": 2, "crops": 4, "total_steps": 6, "total_crops": 12}
     assert [step for step, _ in curves(two)["train/loss"]] == [5, 6]
     # Cut and gone on with, the third still knows of the first two.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..config import PHASES, PRESETS
+from ..errors import UsageError
 
 __all__ = [
     "Device",
@@ -24,7 +25,9 @@ __all__ = [
     "SkipExisting",
     "Threads",
     "Weights",
+    "numbers",
     "use_threads",
+    "whole",
 ]
 
 
@@ -74,3 +77,22 @@ def use_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """ "1,3.5,6-8" -> [1, 3.5, 6, 7, 8]."""
+    found: list[float] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            found += range(int(first), int(last) + 1) if dash else [float(first)]
+    except ValueError:
+        raise UsageError(f"{option} takes numbers such as 1,3.5 or 1-8, not {text!r}") from None
+    return found
+
+
+def whole(phase: float) -> int:
+    """A phase, checked to be a whole number."""
+    if phase % 1:  # also of what is not finite
+        raise UsageError(f"phases are whole numbers, not {phase:g}")
+    return int(phase)

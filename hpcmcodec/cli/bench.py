@@ -15,7 +15,7 @@ import typer
 from ..config import model_config
 from ..errors import UsageError
 from ._files import check_new, read_bytes
-from ._options import Device, DeviceOption, Force, PresetOption, Threads, Weights, use_threads
+from ._options import Device, DeviceOption, Force, PresetOption, Threads, Weights, numbers, use_threads, whole
 from ._show import note, progress, size
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def bench(
     force: Force = False,
 ) -> None:
     """Encode and decode a folder with this codec and others: size, PSNR, MS-SSIM, time, BD-rate."""
-    wanted = [_whole(phase) for phase in _numbers(phases, "--phases")]
-    points = _numbers(qualities, "--qualities")
+    wanted = [whole(phase) for phase in numbers(phases, "--phases")]
+    points = numbers(qualities, "--qualities")
     others = [] if codecs.strip() in ("", "none") else [name.strip() for name in codecs.split(",")]
     output = None if as_json in (None, STDOUT) else as_json
     if resume and output is None:
@@ -157,24 +157,6 @@ def _digests(phases: Sequence[int], preset: str, weights: Path | None) -> dict[i
         if weights or name in models
     }
     return {phase: hashlib.sha256(read_bytes(file)).hexdigest() for phase, file in files.items()}
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    """ "1,3.5,6-8" -> [1, 3.5, 6, 7, 8]."""
-    numbers: list[float] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers += range(int(first), int(last) + 1) if dash else [float(first)]
-    except ValueError:
-        raise UsageError(f"{option} takes numbers such as 1,3.5 or 1-8, not {text!r}") from None
-    return numbers
-
-
-def _whole(phase: float) -> int:
-    if phase % 1:  # also of what is not finite
-        raise UsageError(f"phases are whole numbers, not {phase:g}")
-    return int(phase)
 
 
 @contextmanager
