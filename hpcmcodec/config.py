@@ -47,13 +47,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Preset:
-    """Widths of a model. `hidden_rate` replaces that of every RWKV part; `shape` is the coded
+    """Widths of a model. `cell_width` is that of the RWKV blocks inside context cells and fusions, by
+    default the state's 2M; `hidden_rate` replaces that of every RWKV part; `shape` is the coded
     distribution's: 2 is the Gaussian, 1.5 the published generalised Gaussian."""
 
     widths: tuple[int, int, int]
     M: int
     N: int
     context_width: int
+    cell_width: int | None
     hidden_rate: int | None
     shape: float
 
@@ -80,9 +82,11 @@ PHASES: dict[str, tuple[Phase, ...]] = {
 }
 
 PRESETS: dict[str, Preset] = {
-    "base": Preset((96, 192, 384), M=320, N=256, context_width=960, hidden_rate=None, shape=1.5),
-    "lite": Preset((96, 192, 384), M=192, N=128, context_width=256, hidden_rate=2, shape=2.0),
-    "tiny": Preset((16, 24, 32), M=32, N=16, context_width=96, hidden_rate=2, shape=2.0),
+    "base": Preset(
+        (96, 192, 384), M=320, N=256, context_width=960, cell_width=None, hidden_rate=None, shape=1.5
+    ),
+    "lite": Preset((96, 192, 384), M=256, N=128, context_width=256, cell_width=256, hidden_rate=2, shape=2.0),
+    "tiny": Preset((16, 24, 32), M=32, N=16, context_width=96, cell_width=None, hidden_rate=2, shape=2.0),
 }
 
 

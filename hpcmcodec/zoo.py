@@ -1,9 +1,10 @@
 """From a configuration to a model with its weights, and the format that weights are stored in.
 
 A weights file is a safetensors file: a matrix is int8 with `<name>.step`, a float32 step per output
-channel, everything else is float32; `tables.*` hold the integer CDF tables, `exact.*` what the exact entropy
-path needs besides (see `HPCM.use_exact`). The metadata name the model. A file may hold only what differs
-from another file in its folder, its base, which the metadata name too.
+channel, or float16 where int8 would cost too much; everything else is float32. `tables.*` hold the integer
+CDF tables, `exact.*` what the exact entropy path needs besides (see `HPCM.use_exact`). The metadata name the
+model. A file may hold only what differs from another file in its folder, its base, which the metadata name
+too.
 """
 
 from __future__ import annotations
@@ -151,11 +152,13 @@ def fingerprint(stored: dict[str, Tensor], prefixes: tuple[str, ...]) -> bytes:
 
 def dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The model's parameters of what a file holds, integers times their step."""
-    return {
-        name: tensor.float() * stored[name + STEP] if name + STEP in stored else tensor
-        for name, tensor in stored.items()
-        if not name.endswith(STEP) and not name.startswith((TABLES, EXACT))
-    }
+    whole = {}
+    for name, tensor in stored.items():
+        if not name.endswith(STEP) and not name.startswith((TABLES, EXACT)):
+            if name + STEP in stored:
+                tensor = tensor.float() * stored[name + STEP]
+            whole[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return whole
 
 
 def initial_weights(config: ModelConfig, path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ BIN = Path(sys.executable).parent
 SUBSTITUTIONS = {
     "bench kodak/ --qualities 1-8": "bench kodak/ --qualities 1 --limit 1",
     "export runs/3 ": "export runs/3 --preset tiny ",
+    "export runs/zero ": "export runs/zero --preset tiny ",
+    "selftest photos/ --device cuda": "selftest",
     "--seconds 3600": "--preset tiny --steps 2 --batch 2 --crop 64",
     "--seconds 1800": "--steps 1 --batch 1 --crop 64",
     "--weights runs/": "--preset tiny --weights runs/",

@@ -82,7 +82,7 @@ def train(
         typer.Option(
             min=0, rich_help_panel=RECIPE, help="Decay of the matrices, per step and unit of their rate."
         ),
-    ] = 0.0,
+    ] = 0.1,
     warmup: Annotated[
         float,
         typer.Option(

@@ -124,13 +124,26 @@ class RWKVBlock(nn.Module):
 
 
 class RWKVContextCell(nn.Module):
-    """The RWKV phases' context cell: x, h and the result are `B x H x W x dim`."""
+    """The RWKV phases' context cell: x, h and the result are `B x H x W x dim`.
 
-    def __init__(self, dim: int, hidden_rate: int, use_checkpoint: bool = False) -> None:
+    Args:
+        width: of the block inside; default: dim, as published.
+        inputs: how many tensors it merges; of one, it is a narrow fusion.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_rate: int,
+        width: int | None = None,
+        inputs: int = 2,
+        use_checkpoint: bool = False,
+    ) -> None:
         super().__init__()
-        self.merge = nn.Linear(2 * dim, dim)
-        self.block = RWKVBlock(dim, hidden_rate, use_checkpoint)
-        self.out = nn.Linear(dim, dim)
+        width = width or dim
+        self.merge = nn.Linear(inputs * dim, width)
+        self.block = RWKVBlock(width, hidden_rate, use_checkpoint)
+        self.out = nn.Linear(width, dim)
 
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return self.out(self.block(self.merge(torch.cat((x, h), -1))))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.out(self.block(self.merge(torch.cat(inputs, -1))))

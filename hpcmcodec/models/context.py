@@ -71,12 +71,15 @@ class ContextModel(nn.Module):
         def cell(part: Part) -> nn.Module:
             if part.kind == "attention":
                 return CrossAttentionCell(state, part.window)
-            return RWKVContextCell(state, config.hidden_rate(part))
+            return RWKVContextCell(state, config.hidden_rate(part), sizes.cell_width)
 
         def fusion() -> nn.Module:
             if parts.fuse.kind == "conv":
                 return nn.Linear(state, state)
-            return RWKVBlock(state, config.hidden_rate(parts.fuse))
+            hidden_rate = config.hidden_rate(parts.fuse)
+            if sizes.cell_width is None:
+                return RWKVBlock(state, hidden_rate)
+            return RWKVContextCell(state, hidden_rate, sizes.cell_width, inputs=1)
 
         def blocks(count: int) -> list[nn.Module]:
             if parts.prior.kind == "conv":

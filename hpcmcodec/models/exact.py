@@ -244,8 +244,8 @@ class ExactContextCell(nn.Module):
         self.block = ExactRWKVBlock(cell.block, tables)
         self.narrow, self.out, self.leave = Grid(), _linear(cell.out), _state()
 
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        merged = self.block(self.merge(torch.cat((x, h), -1), self.leave, self.merged))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        merged = self.block(self.merge(torch.cat(inputs, -1), self.leave, self.merged))
         y: Tensor = self.out(self.narrow(merged), self.narrow, self.leave)
         return y
 
@@ -359,6 +359,8 @@ def replace_context(context: ContextModel, tables: Tables) -> None:
         return ExactAttentionCell(module, tables)
 
     def fusion(module: nn.Module) -> nn.Module:
+        if isinstance(module, RWKVContextCell):
+            return ExactContextCell(module, tables)
         return ExactFusion(_linear(module) if isinstance(module, nn.Linear) else block(module))
 
     context.adaptors = nn.ModuleList(ExactAdaptor(m) for m in context.adaptors)  # type: ignore[arg-type]

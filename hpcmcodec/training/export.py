@@ -24,9 +24,9 @@ from .rounding import calibrate, rounded_layers
 
 __all__ = ["export", "fit_tables", "quantise", "varied_batches", "write_tensors"]
 
-# Below this a tensor of the transforms is not worth the loss; depthwise kernels and per-quality vectors stay
-# float too.
-SMALLEST_MATRIX = 4096
+# Below this a tensor of the transforms is not worth the loss: the last layer of g_s alone took half of all
+# that rounding cost at high quality. Depthwise kernels and per-quality vectors stay float too.
+SMALLEST_MATRIX = 8192
 
 # Pictures to round for are cropped to multiples of 64 pixels, 1024 at most.
 MULTIPLE, LARGEST = 64, 16
@@ -59,6 +59,12 @@ def _output_dims(model: nn.Module) -> dict[str, int]:
             if (large or hasattr(module, "step")) and not depthwise:
                 dims[f"{name}.weight"] = int(isinstance(module, nn.ConvTranspose2d))
     return dims
+
+
+def _halves(model: HPCM) -> set[str]:
+    """What is stored as float16: the layers that double the resolution in g_s, few weights that all of the
+    picture passes through. As int8 they took most of what rounding cost besides the last layer."""
+    return {f"g_s.{n}.weight" for n, m in enumerate(model.g_s) if isinstance(m, nn.ConvTranspose2d)}
 
 
 def fit_tables(model: HPCM, batches: Iterable[Tensor]) -> CdfTables:
@@ -119,7 +125,7 @@ def export(
     _keep(rounded, kept)
     coding, exact = calibrate(rounded, batches)
     tables = fit_tables(coding, batches)
-    dims = _output_dims(rounded)
+    dims, halves = _output_dims(rounded), _halves(rounded)
     stored: dict[str, Tensor] = {}
     for name, value in (rounded.state_dict() | _folded(rounded)).items():
         if name in kept:
@@ -130,6 +136,9 @@ def export(
         value = value.detach().cpu().contiguous()
         if name not in dims:
             stored[name] = value
+            continue
+        if name in halves:
+            stored[name] = value.half()
             continue
         step = getattr(rounded.get_submodule(name.removesuffix(".weight")), "step", None)
         if step is None:

@@ -95,7 +95,7 @@ class TrainOptions:
     seed: int = 0
     matrix_rate: float = 1e-2
     vector_rate: float = 2e-3
-    matrix_decay: float = 0.0
+    matrix_decay: float = 0.1
     warmup: float = 0.02
     decay: float = 0.7
     ema_decay: float = 0.999
@@ -182,7 +182,8 @@ class _Step:
         self.model, self.flat, self.batch, self.pixels = model, flat, options.batch, options.crop**2
         self.optimizer = Optimizer(flat, options.matrix_rate, options.vector_rate, options.matrix_decay)
         self.kept = {KEPT + name: tensor for name, tensor in kept.items()}
-        self.latents = options.latents if options.parts else 0
+        needed = options.steps * options.batch if options.steps else options.latents
+        self.latents = min(options.latents, needed) if options.parts else 0
         device = flat.data.device
         self.stats = torch.zeros(5, device=device)
         self.half = device.type == "cuda"
