@@ -31,6 +31,7 @@ from hpcmcodec.training import export, run
 from hpcmcodec.training.beginning import COUNTS
 from hpcmcodec.training.data import CropSource, read_pictures
 from hpcmcodec.training.export import fit_tables, write_tensors
+from hpcmcodec.training.log import CURVES
 from hpcmcodec.training.loss import OUTLIER, draw_quality, lambda_of, rate_distortion
 from hpcmcodec.training.optimizer import ALIGNMENT, FlatParameters, Optimizer, orthogonalise
 from hpcmcodec.training.run import Report, TrainOptions, train
@@ -361,7 +362,7 @@ def test_train_writes_weights_that_code(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(done["bpp"]) == len(done["psnr"]) == len(LAMBDAS)
     assert notes[-1] == f"quality 8: {done['bpp'][-1]:.4f} bpp, {done['psnr'][-1]:.2f} dB"
     drawn = curves(tmp_path)
-    for name, of in run.CURVES.items():
+    for name, of in CURVES.items():
         assert [step for step, _ in drawn[name]] == [1, 2, 3, 4]
         assert [value for _, value in drawn[name]] == pytest.approx([getattr(r, of) for r in reports])
     for name in ("bpp", "psnr"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import LAMBDAS
 
-__all__ = ["draw_quality", "lambda_of", "rate", "rate_distortion"]
+__all__ = ["draw_quality", "lambda_of", "rate_distortion", "rate_only"]
 
 # The loss at convergence grows about as the square root of lambda: dividing by it makes a percent worth
 # the same at every quality.
@@ -51,7 +51,7 @@ def _bpp(pixels: int, y_likelihood: Tensor, z_likelihood: Tensor) -> Tensor:
     return -(y_likelihood.log2().flatten(1).sum(1) + z_likelihood.log2().flatten(1).sum(1)) / pixels
 
 
-def rate(pixels: int, quality: Tensor, y_likelihood: Tensor, z_likelihood: Tensor) -> dict[str, Tensor]:
+def rate_only(pixels: int, quality: Tensor, y_likelihood: Tensor, z_likelihood: Tensor) -> dict[str, Tensor]:
     """The same as `rate_distortion` of pictures of so many `pixels`, where the distortion is given."""
     bpp = _bpp(pixels, y_likelihood, z_likelihood)
     return {

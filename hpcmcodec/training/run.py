@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,33 +24,20 @@ from ..models import HPCM
 from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, trained
 from .data import CropSource, LatentSource, read_pictures
 from .export import export, write_tensors
-from .loss import draw_quality, rate, rate_distortion
+from .log import CURVES, Log, Report
+from .loss import draw_quality, rate_distortion, rate_only
 from .optimizer import FlatParameters, Optimizer
+from .process import Process
 from .validate import validate
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["Report", "TrainOptions", "train", "trained_model"]
 
 WEIGHTS = "weights.safetensors"
-LOG = "log.jsonl"
-BOARD = "tensorboard"
 # What can be trained on the rate alone: nothing that the distortion hangs on.
 PARTS = ("context", "quant_step")
 
 # What the exported weights are rounded for, and their tables fitted to.
 TABLE_BATCHES, TABLE_CROPS = 8, 16
-
-# TensorBoard's curves, and what they show of a report.
-CURVES = {
-    "train/loss": "loss",
-    "train/bpp": "bpp",
-    "train/mse": "mse",
-    "train/gradient_norm": "norm",
-    "train/learning_rate_share": "rate",
-    "train/crops_per_second": "crops_per_second",
-}
 
 
 @dataclass(frozen=True)
@@ -105,71 +91,6 @@ class TrainOptions:
     validation: Path | None = None
     exclude: frozenset[str] = frozenset()
     accelerate: bool = True
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where a run stands: share done, step, seconds, crops per second, means since the last report of the
-    loss, bpp, mse and the gradient's norm, and the share of the full learning rates."""
-
-    share: float
-    step: int
-    seconds: float
-    crops_per_second: float
-    loss: float
-    bpp: float
-    mse: float
-    norm: float
-    rate: float
-
-
-@dataclass(frozen=True)
-class _Process:
-    """This process among those of the run (torchrun's environment), and its device."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @classmethod
-    def start(cls, device: str) -> _Process:
-        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        if wanted == "cuda":
-            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-            torch.cuda.set_device(place)
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.benchmark = True
-        else:
-            place = torch.device("cpu")
-        if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if wanted == "cuda" else "gloo")
-        return cls(rank, world, place)
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    def mean(self, x: Tensor) -> None:
-        if self.world > 1:
-            dist.all_reduce(x)
-            x /= self.world
-
-    def total(self, values: list[int]) -> list[int]:
-        """Sums over the processes."""
-        if self.world == 1:
-            return values
-        shared = torch.tensor(values, device=self.device)
-        dist.all_reduce(shared)
-        return shared.tolist()
-
-    def agree(self, share: float, stop: bool) -> tuple[float, bool]:
-        """The first process's share, and whether any process wants to stop."""
-        if self.world == 1:
-            return share, stop
-        shared = torch.tensor([share if self.first else 0, stop], device=self.device, dtype=torch.float64)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return float(shared[0]), bool(shared[1])
 
 
 class _Step:
@@ -230,7 +151,7 @@ class _Step:
                 likelihoods = out["likelihoods"]
         y, z = likelihoods["y"], likelihoods["z"]
         if self.latents:
-            result = rate(self.pixels, quality, y, z)
+            result = rate_only(self.pixels, quality, y, z)
         else:
             result = rate_distortion(x, quality, out["x_hat"], y, z)
         result["loss"].backward()
@@ -263,7 +184,7 @@ def trained_model(config: ModelConfig, path: Path, device: str = "auto") -> tupl
         UsageError: the folder holds no run.
     """
     beginning = Beginning.read(config, checkpoint_in(path) if path.is_dir() else path)
-    process = _Process.start(device)
+    process = Process.start(device)
     model = HPCM(config)
     beginning.fill(model)
     model.to(process.device).to(memory_format=torch.channels_last).eval()
@@ -345,9 +266,9 @@ def _too_little(memory: str, options: TrainOptions) -> HpcmError:
 def _train(
     options: TrainOptions, report: Callable[[Report], None] | None, note: Callable[[str], None] | None
 ) -> Path | None:
-    process = _Process.start(options.device)
+    process = Process.start(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
-    with closing(_Log(options.output, process.first, note)) as log:
+    with closing(Log(options.output, process.first, note)) as log:
         step, beginning = _prepare(options, process, log)
         facts = beginning.facts
         log.open_board(int(facts["total_steps"]))
@@ -372,7 +293,7 @@ def _train(
     return weights if process.first else None
 
 
-def _prepare(options: TrainOptions, process: _Process, log: _Log) -> tuple[_Step, Beginning]:
+def _prepare(options: TrainOptions, process: Process, log: Log) -> tuple[_Step, Beginning]:
     """The step, ready to be made, and what it starts from."""
     beginning = _beginning(options)
     seed = options.seed + 1000 * process.rank + int(beginning.facts["total_steps"])
@@ -414,7 +335,7 @@ def _beginning(options: TrainOptions) -> Beginning:
     return Beginning.read(options.config, path, options.parts, options.resume)
 
 
-def _read(options: TrainOptions, process: _Process, seed: int) -> tuple[CropSource, list[int]]:
+def _read(options: TrainOptions, process: Process, seed: int) -> tuple[CropSource, list[int]]:
     """This process's share of the pictures on its device; how many were read, unreadable, large enough.
 
     Runs beside the compiler.
@@ -443,10 +364,10 @@ def _signals() -> Iterator[list[int]]:
 
 def _loop(
     options: TrainOptions,
-    process: _Process,
+    process: Process,
     step: _Step,
     facts: dict[str, float],
-    log: _Log,
+    log: Log,
     report: Callable[[Report], None] | None,
 ) -> dict[str, float]:
     number, crops, before = int(facts["step"]), int(facts["crops"]), float(facts["seconds"])
@@ -517,7 +438,7 @@ def _loop(
     return standing()
 
 
-def _validate(options: TrainOptions, process: _Process, model: HPCM) -> dict[str, list[float]]:
+def _validate(options: TrainOptions, process: Process, model: HPCM) -> dict[str, list[float]]:
     """bpp and PSNR per quality on the validation pictures, shared out over the processes."""
     if options.validation is None:
         return {}
@@ -539,41 +460,3 @@ def _validate(options: TrainOptions, process: _Process, model: HPCM) -> dict[str
             raise ImageError(f"no readable picture in {options.validation}")
     means = (sums[:, :2] / sums[:, 2:]).T.tolist()
     return {"bpp": [round(v, 5) for v in means[0]], "psnr": [round(v, 4) for v in means[1]]}
-
-
-class _Log:
-    """What the first process tells of a run: lines of JSON, TensorBoard's curves, notes for a person."""
-
-    def __init__(self, output: Path, active: bool, note: Callable[[str], None] | None) -> None:
-        self.output, self.active = output, active
-        self.show = note if active else None
-        self.board: SummaryWriter | None = None
-
-    def write(self, **event: object) -> None:
-        if self.active:
-            with (self.output / LOG).open("a") as file:
-                file.write(json.dumps(event) + "\n")
-
-    def note(self, line: str) -> None:
-        if self.show:
-            self.show(line)
-
-    def open_board(self, step: int) -> None:
-        """Curves that go on after `step`; what a cut run drew beyond it is dropped."""
-        if not self.active:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self.note("no curves: TensorBoard is not installed (pip install 'hpcmcodec[train]')")
-            return
-        self.board = SummaryWriter(str(self.output / BOARD), purge_step=step + 1, flush_secs=10)
-
-    def draw(self, step: int, values: dict[str, Any]) -> None:
-        if self.board:
-            for curve, value in values.items():
-                self.board.add_scalar(curve, value, step)
-
-    def close(self) -> None:
-        if self.board:
-            self.board.close()

@@ -1,0 +1,68 @@
+"""This process among those of a run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["Process"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those of the run (torchrun's environment), and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @classmethod
+    def start(cls, device: str) -> Process:
+        """Join the others.
+
+        Args:
+            device: cpu, cuda, or auto, which is cuda if there is one.
+        """
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        if wanted == "cuda":
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(place)
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+        else:
+            place = torch.device("cpu")
+        if world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if wanted == "cuda" else "gloo")
+        return cls(rank, world, place)
+
+    @property
+    def first(self) -> bool:
+        """Whether this one speaks for all."""
+        return self.rank == 0
+
+    def mean(self, x: Tensor) -> None:
+        """Replace x by its mean over the processes."""
+        if self.world > 1:
+            dist.all_reduce(x)
+            x /= self.world
+
+    def total(self, values: list[int]) -> list[int]:
+        """Sums over the processes."""
+        if self.world == 1:
+            return values
+        shared = torch.tensor(values, device=self.device)
+        dist.all_reduce(shared)
+        return shared.tolist()
+
+    def agree(self, share: float, stop: bool) -> tuple[float, bool]:
+        """The first process's share, and whether any process wants to stop."""
+        if self.world == 1:
+            return share, stop
+        shared = torch.tensor([share if self.first else 0, stop], device=self.device, dtype=torch.float64)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return float(shared[0]), bool(shared[1])
