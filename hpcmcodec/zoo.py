@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "dequantised",
     "difference",
     "fingerprint",
+    "give_steps",
     "initial_weights",
     "load_model",
     "manifest",
@@ -150,7 +152,7 @@ def fingerprint(stored: dict[str, Tensor], prefixes: tuple[str, ...]) -> bytes:
     return digest.digest()
 
 
-def dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The model's parameters of what a file holds, integers times their step."""
     whole = {}
     for name, tensor in stored.items():
@@ -159,6 +161,14 @@ def dequantised(stored: dict[str, Tensor]) -> dict[str, Tensor]:
                 tensor = tensor.float() * stored[name + STEP]
             whole[name] = tensor.float() if tensor.is_floating_point() else tensor
     return whole
+
+
+def give_steps(model: HPCM, stored: Mapping[str, Tensor]) -> None:
+    """Tell each layer that a file holds as integers its `step`, one for each output."""
+    for name, step in stored.items():
+        if name.endswith(STEP):
+            layer = model.get_submodule(name.removesuffix(STEP).rpartition(".")[0])
+            setattr(layer, "step", step.flatten().to(model.gain_y.log.device))  # noqa: B010
 
 
 def initial_weights(config: ModelConfig, path: Path) -> dict[str, Tensor]:
@@ -253,10 +263,7 @@ def _load(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
         arrays = _under(EXACT, stored)
         if not arrays:
             raise WeightsError(f"{path} was made before the exact entropy path: export it anew")
-        for name, step in stored.items():
-            if name.endswith(STEP):
-                layer = model.get_submodule(name.removesuffix(STEP).rpartition(".")[0])
-                setattr(layer, "step", step.flatten())  # noqa: B010
+        give_steps(model, stored)
         model.use_exact(arrays)
     model.entropy_digest = metadata.get(DIGEST, "")
     model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES, EXACT))

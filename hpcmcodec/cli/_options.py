@@ -27,7 +27,6 @@ __all__ = [
     "Weights",
     "numbers",
     "use_threads",
-    "whole",
 ]
 
 
@@ -89,10 +88,3 @@ def numbers(text: str, option: str) -> list[float]:
     except ValueError:
         raise UsageError(f"{option} takes numbers such as 1,3.5 or 1-8, not {text!r}") from None
     return found
-
-
-def whole(phase: float) -> int:
-    """A phase, checked to be a whole number."""
-    if phase % 1:  # also of what is not finite
-        raise UsageError(f"phases are whole numbers, not {phase:g}")
-    return int(phase)

@@ -15,7 +15,7 @@ import typer
 from ..config import model_config
 from ..errors import UsageError
 from ._files import check_new, read_bytes
-from ._options import Device, DeviceOption, Force, PresetOption, Threads, Weights, numbers, use_threads, whole
+from ._options import Device, DeviceOption, Force, PresetOption, Threads, Weights, numbers, use_threads
 from ._show import note, progress, size
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def bench(
     force: Force = False,
 ) -> None:
     """Encode and decode a folder with this codec and others: size, PSNR, MS-SSIM, time, BD-rate."""
-    wanted = [whole(phase) for phase in numbers(phases, "--phases")]
+    wanted = [_whole(phase) for phase in numbers(phases, "--phases")]
     points = numbers(qualities, "--qualities")
     others = [] if codecs.strip() in ("", "none") else [name.strip() for name in codecs.split(",")]
     output = None if as_json in (None, STDOUT) else as_json
@@ -157,6 +157,12 @@ def _digests(phases: Sequence[int], preset: str, weights: Path | None) -> dict[i
         if weights or name in models
     }
     return {phase: hashlib.sha256(read_bytes(file)).hexdigest() for phase, file in files.items()}
+
+
+def _whole(phase: float) -> int:
+    if phase % 1:  # also of what is not finite
+        raise UsageError(f"phases are whole numbers, not {phase:g}")
+    return int(phase)
 
 
 @contextmanager

@@ -197,7 +197,7 @@ class HPCM(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """y_hat, `B x H/16 x W/16 x M`, and the likelihoods of `forward`, of what `latent` gave."""
         noise = self.training if noise is None else noise
-        y = latent * self.gain_y(quality)[:, :, None, None]
+        y = self.scaled(latent, quality)
         z = self.hyper_analyse(y, quality)
         z_hat = round_ste(z)
         measured = z + (torch.rand_like(z) - 0.5) if noise else z_hat
@@ -213,7 +213,11 @@ class HPCM(nn.Module):
 
     def analyse(self, x: Tensor, quality: Tensor) -> Tensor:
         """y, scaled by the quality's gain: `B x M x H/16 x W/16`."""
-        return self.latent(x) * self.gain_y(quality)[:, :, None, None]
+        return self.scaled(self.latent(x), quality)
+
+    def scaled(self, latent: Tensor, quality: Tensor) -> Tensor:
+        """y of what `latent` gave."""
+        return latent * self.gain_y(quality)[:, :, None, None]
 
     def count_symbols(self, x: Tensor, quality: Tensor, reach: int) -> Tensor:
         """How often each symbol -reach..reach occurs at each level, `levels x 2 reach + 1`; see `forward`."""
@@ -254,7 +258,7 @@ class HPCM(nn.Module):
         """Code what `latent` gave, `1 x M x H/16 x W/16`, H and W multiples of 64."""
         with reproducible():
             q = torch.tensor([quality], device=latent.device)
-            y = latent * self.gain_y(q)[:, :, None, None]
+            y = self.scaled(latent, q)
             z = self.hyper_analyse(y, q).round()
             streams = SymbolWriter(self.tables), SymbolWriter(self.tables)
             streams[0].write(_nhwc(z), z_indexes(self.scale_z(q)[0], *z.shape[2:]))

@@ -25,6 +25,7 @@ __all__ = [
     "Beginning",
     "checkpoint_in",
     "layout_of",
+    "told",
     "trained",
 ]
 
@@ -37,6 +38,11 @@ KEPT = "kept."
 
 def _among(name: str, parts: tuple[str, ...]) -> bool:
     return any(name == part or name.startswith(part + ".") for part in parts)
+
+
+def told(parts: tuple[str, ...]) -> dict[str, object]:
+    """What a file tells of the parts that alone were trained; of a whole model, nothing."""
+    return {"parts": parts} if parts else {}
 
 
 def trained(model: HPCM, parts: tuple[str, ...]) -> list[tuple[str, nn.Parameter]]:
@@ -102,7 +108,7 @@ class Beginning:
         if "raw" not in stored:
             if parts:
                 kept = _rest(config, path, stored, parts)
-                return cls(path, dict.fromkeys(COUNTS, 0), parts, dequantised(kept), kept)
+                return cls(path, cls.new().facts, parts, dequantised(kept), kept)
             return cls(path, new, weights=initial_weights(config, path))
         if known.get("model") != config.name:
             raise WeightsError(f"{path} is of {known.get('model')}, not of {config.name}")
@@ -123,8 +129,7 @@ class Beginning:
     @property
     def totals(self) -> dict[str, object]:
         """What a weights file tells of the training so far."""
-        totals: dict[str, object] = {n: int(self.facts[n]) for n in COUNTS[-2:]}
-        return totals | ({"parts": self.parts} if self.parts else {})
+        return {n: int(self.facts[n]) for n in COUNTS[-2:]} | told(self.parts)
 
     @property
     def rounded(self) -> dict[str, Tensor]:

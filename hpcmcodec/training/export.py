@@ -18,9 +18,9 @@ from ..errors import ImageError
 from ..files import whole_file
 from ..models import HPCM, OmniShift
 from ..selftest import entropy_digest
-from ..zoo import DIGEST, EXACT, STEP, TABLES, dequantised, difference
+from ..zoo import DIGEST, EXACT, STEP, TABLES, dequantised, difference, give_steps
 from .data import read_evenly
-from .rounding import calibrate, rounded_layers
+from .rounding import calibrate
 
 __all__ = ["export", "fit_tables", "quantise", "varied_batches", "write_tensors"]
 
@@ -122,15 +122,13 @@ def export(
         WeightsError: the base cannot be read.
     """
     rounded = copy.deepcopy(model).eval().requires_grad_(False)
-    _keep(rounded, kept)
+    rounded.load_state_dict(dequantised(kept), strict=False)
+    give_steps(rounded, kept)
     coding, exact = calibrate(rounded, batches)
     tables = fit_tables(coding, batches)
     dims, halves = _output_dims(rounded), _halves(rounded)
     stored: dict[str, Tensor] = {}
     for name, value in (rounded.state_dict() | _folded(rounded)).items():
-        if name in kept:
-            stored |= {n: kept[n] for n in (name, name + STEP) if n in kept}
-            continue
         if name.removesuffix(STEP) in kept:
             continue
         value = value.detach().cpu().contiguous()
@@ -147,6 +145,7 @@ def export(
             shape = [-1 if d == dims[name] else 1 for d in range(value.dim())]
             stored[name + STEP] = step.detach().float().cpu().view(shape)
             stored[name] = (value / stored[name + STEP]).round().to(torch.int8)
+    stored |= kept
     for name, array in tables.to_arrays().items():
         stored[TABLES + name] = torch.tensor(array)
     for name, tensor in exact.items():
@@ -156,16 +155,6 @@ def export(
         stored, joined = difference(stored, base)
         metadata |= joined
     write_tensors(path, stored, metadata)
-
-
-def _keep(model: HPCM, kept: Mapping[str, Tensor]) -> None:
-    """Put stored tensors into the model; a rounded layer of the entropy path gets its `step`."""
-    model.load_state_dict(dequantised(dict(kept)), strict=False)
-    exact = set(rounded_layers(model))
-    for name, tensor in kept.items():
-        layer = name.removesuffix(".weight" + STEP)
-        if name.endswith(STEP) and layer in exact:
-            setattr(model.get_submodule(layer), "step", tensor.flatten().to(model.gain_y.log.device))  # noqa: B010
 
 
 def varied_batches(

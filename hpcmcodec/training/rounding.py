@@ -17,7 +17,7 @@ from ..layers.exact import WEIGHT_LEVELS, ExactLinear, Tables, weight_step
 from ..models import HPCM
 from ..models.exact import from_matrix, to_matrix
 
-__all__ = ["calibrate", "round_by_inputs", "rounded_layers"]
+__all__ = ["calibrate", "round_by_inputs"]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -78,15 +78,6 @@ def _trial(model: HPCM) -> tuple[HPCM, dict[str, Tensor]]:
     return trial, arrays
 
 
-def _exact_layers(trial: HPCM) -> dict[str, ExactLinear]:
-    return {m.place: m for m in trial.modules() if isinstance(m, ExactLinear)}
-
-
-def rounded_layers(model: HPCM) -> list[str]:
-    """The names of the layers that `calibrate` rounds."""
-    return list(_exact_layers(_trial(model)[0]))
-
-
 def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, Tensor]]:
     """Round the entropy path's matrices by GPTQ, and choose its grids.
 
@@ -99,7 +90,7 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, T
         A copy that codes with them, and what `HPCM.use_exact` takes.
     """
     trial, _ = _trial(model)
-    layers = _exact_layers(trial)
+    layers = {m.place: m for m in trial.modules() if isinstance(m, ExactLinear)}
     products = {name: m.step.new_zeros(m.weight.shape[1], m.weight.shape[1]) for name, m in layers.items()}
 
     def collect(layer: nn.Module, inputs: tuple[Tensor]) -> None:

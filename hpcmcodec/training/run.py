@@ -21,7 +21,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError
 from ..models import HPCM
-from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, trained
+from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, told, trained
 from .data import CropSource, LatentSource, read_pictures
 from .export import export, write_tensors
 from .log import CURVES, Log, Report
@@ -143,17 +143,16 @@ class _Step:
         self.flat.grad.zero_()
         device = self.flat.data.device
         x, quality = self.source.batch(self.batch), draw_quality(self.batch, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
-            if self.latents:
-                _, likelihoods = self.model.estimate(x, quality)
-            else:
-                out = self.model(x, quality)
-                likelihoods = out["likelihoods"]
-        y, z = likelihoods["y"], likelihoods["z"]
+        half = torch.autocast(device.type, torch.bfloat16, enabled=self.half)
         if self.latents:
-            result = rate_only(self.pixels, quality, y, z)
+            with half:
+                _, p = self.model.estimate(x, quality)
+            result = rate_only(self.pixels, quality, p["y"], p["z"])
         else:
-            result = rate_distortion(x, quality, out["x_hat"], y, z)
+            with half:
+                out = self.model(x, quality)
+            p = out["likelihoods"]
+            result = rate_distortion(x, quality, out["x_hat"], p["y"], p["z"])
         result["loss"].backward()
         self.stats[:4] += torch.stack(
             (result["loss"], result["bpp"].mean(), result["mse"].mean(), torch.ones((), device=device))
@@ -282,9 +281,8 @@ def _train(
         if process.first:
             with torch.compiler.set_stance("force_eager"):
                 batches = [step.crops.batch(min(options.batch, TABLE_CROPS)) for _ in range(TABLE_BATCHES)]
-                counts: dict[str, object] = {n: int(facts[n]) for n in COUNTS if n != "seconds"}
-                counts |= {"parts": options.parts} if options.parts else {}
-                export(step.model, weights, counts, batches, beginning.rounded)
+                counts = {n: int(facts[n]) for n in COUNTS if n != "seconds"}
+                export(step.model, weights, counts | told(options.parts), batches, beginning.rounded)
         measured = _validate(options, process, step.model)
         log.write(event="done", **facts, **measured)
         for q, (bpp, psnr) in enumerate(zip(*measured.values(), strict=True), 1):
@@ -388,8 +386,7 @@ def _loop(
 
     def save() -> Future[None]:
         known = {"model": options.config.name, "seed": options.seed, "layout": layout, **standing()}
-        known |= {"parts": options.parts} if options.parts else {}
-        metadata = {"facts": json.dumps(known)}
+        metadata = {"facts": json.dumps(known | told(options.parts))}
         return writer.submit(write_tensors, options.output / CHECKPOINT, step.state(), metadata)
 
     with _signals() as came, ThreadPoolExecutor(1) as writer:
