@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from hpcmcodec import cli, zoo
 from hpcmcodec.config import PHASES, ModelConfig, model_config
 from hpcmcodec.entropy.coders import SymbolWriter
 from hpcmcodec.models import HPCM
+from hpcmcodec.training import export as exporting
+from hpcmcodec.training import run
 from hpcmcodec.training.export import export
 from tests import fake
 
@@ -112,6 +115,23 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pa
         return path
 
     return weights
+
+
+@pytest.fixture
+def quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends without fitting tables, which takes longer than the few steps that are trained in tests.
+
+    Only there: weights that a shared fixture makes meanwhile are as they are always.
+    """
+
+    def quick(*args: Any) -> None:
+        with monkeypatch.context() as within:
+            within.setattr(exporting, "fit_tables", lambda model, batches: model.tables)
+            within.setattr(exporting, "entropy_digest", lambda model: "")
+            export(*args)
+
+    monkeypatch.setattr(run, "export", quick)
+    monkeypatch.setattr(run, "TABLE_BATCHES", 1)
 
 
 @pytest.fixture(scope="session")

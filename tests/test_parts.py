@@ -27,15 +27,6 @@ CONTEXT = ("context", "quant_step")
 LAST_CELL = ("context.attn.2",)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, tiny_weights: Callable[[int], Path]) -> None:
-    """Fitting tables takes longer than the few steps that are trained here."""
-    tiny_weights(4)  # with real ones, for all tests
-    monkeypatch.setattr(export, "fit_tables", lambda model, batches: model.tables)
-    monkeypatch.setattr(export, "entropy_digest", lambda model: "")
-    monkeypatch.setattr(run, "TABLE_BATCHES", 1)
-
-
 def options(output: Path, init: Path, phase: int = 0, **changes: object) -> TrainOptions:
     chosen = TrainOptions(
         *(TINY[phase], (DATA,), output, init, CONTEXT, 8),
@@ -80,7 +71,7 @@ def test_the_rate_is_what_rate_distortion_counts() -> None:
     torch.testing.assert_close(alone["bpp"], both["bpp"])
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_export")
 def test_only_the_parts_are_trained(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
     """What is not trained is stored as the very same integers, however often it is handed on."""
     given = stored(tiny_weights(4))
@@ -103,7 +94,7 @@ def test_only_the_parts_are_trained(tmp_path: Path, tiny_weights: Callable[[int]
     assert zoo.load_model(1, "tiny", weights=one).config == TINY[1]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_export")
 def test_the_rate_falls(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
     reports: list[Report] = []
     train(options(tmp_path, tiny_weights(4), steps=30, latents=2, seed=1), reports.append)
@@ -111,7 +102,7 @@ def test_the_rate_falls(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> 
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_export")
 def test_a_cut_run_goes_on(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
     init = tmp_path / "init.safetensors"
     shutil.copy(tiny_weights(4), init)
@@ -127,7 +118,7 @@ def test_a_cut_run_goes_on(tmp_path: Path, tiny_weights: Callable[[int], Path]) 
         train(options(tmp_path / "run", init, resume=True, parts=LAST_CELL))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_export")
 def test_float_weights_may_be_what_stays(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:
     floats = tmp_path / "floats.safetensors"
     before = {name: t.half() for name, t in zoo.initial_weights(TINY[4], tiny_weights(4)).items()}
@@ -163,8 +154,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Callable[[int]
     model = build_tiny(TINY[0])
     kept = {n: t for n, t in stored(paths[0]).items() if n.startswith(("g_", "h_", "gain_", "inverse_"))}
     export.export(model, paths[1], {}, sample_batches(), kept, paths[0])
-    kept = {n: t for n, t in stored(paths[1]).items() if not n.startswith(("context.attn.2.", "exact."))}
-    kept = {n: t for n, t in kept.items() if not n.startswith("tables.")}
+    others = ("context.attn.2.", "exact.", "tables.")
+    kept = {n: t for n, t in stored(paths[1]).items() if not n.startswith(others)}
     export.export(build_tiny(TINY[1]), paths[2], {}, sample_batches(), kept, paths[1])
     return paths
 

@@ -26,11 +26,10 @@ from hpcmcodec.cli.train import train as train_command
 from hpcmcodec.config import LAMBDAS
 from hpcmcodec.errors import HpcmError, ImageError, InterruptedRunError, UsageError, WeightsError
 from hpcmcodec.models import HPCM
-from hpcmcodec.selftest import entropy_digest
-from hpcmcodec.training import export, run
+from hpcmcodec.training import run
 from hpcmcodec.training.beginning import COUNTS
 from hpcmcodec.training.data import CropSource, read_pictures
-from hpcmcodec.training.export import fit_tables, write_tensors
+from hpcmcodec.training.export import export, write_tensors
 from hpcmcodec.training.log import CURVES
 from hpcmcodec.training.loss import OUTLIER, draw_quality, lambda_of, rate_distortion
 from hpcmcodec.training.optimizer import ALIGNMENT, FlatParameters, Optimizer, orthogonalise
@@ -313,12 +312,8 @@ def test_optimizer_state_goes_on() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _tables_are_not_fitted(monkeypatch: pytest.MonkeyPatch, tiny_weights: Callable[[int], Path]) -> None:
-    """It takes longer than the few steps that are trained here."""
-    tiny_weights(0)  # with real ones, for all tests
-    monkeypatch.setattr(export, "fit_tables", lambda model, batches: model.tables)
-    monkeypatch.setattr(export, "entropy_digest", lambda model: "")
-    monkeypatch.setattr(run, "TABLE_BATCHES", 1)
+def _quick(quick_export: None) -> None:
+    """All runs here, unless a test says otherwise."""
 
 
 def options(output: Path, **changes: object) -> TrainOptions:
@@ -345,8 +340,7 @@ def curves(output: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_train_writes_weights_that_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "fit_tables", fit_tables)
-    monkeypatch.setattr(export, "entropy_digest", entropy_digest)
+    monkeypatch.setattr(run, "export", export)
     reports: list[Report] = []
     notes: list[str] = []
     weights = train(options(tmp_path, config=TINY[4], validation=DATA), reports.append, notes.append)
