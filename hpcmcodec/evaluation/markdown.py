@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = ["tables", "write"]
 Result = Mapping[str, Any]
 
 NONE = "-"
+KIN = ("family", "preset", "device")
 
 
 def write(results: Sequence[Result], path: str | os.PathLike[str]) -> None:
@@ -34,9 +36,11 @@ def tables(results: Sequence[Result]) -> str:
     """
     measured = [r for r in results if not r["published"] and not r["skipped"]]
     ours = [r for r in measured if r["settings"].get("codec") == "hpcm"]
-    parts = [_points(r) for r in ours]
+    parts = [_points(list(same)) for _, same in groupby(ours, key=lambda r: (r["qualities"], r["pictures"]))]
     if bd_rates := _bd_rates(results, ours):
         parts.append(bd_rates)
+    if phases := _phases(ours):
+        parts.append(phases)
     if measured:
         parts.append(_costs(measured))
     return "\n".join(parts)
@@ -47,18 +51,19 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _points(result: Result) -> str:
-    values = result["results"]
-    rows = [
-        [f"{quality:g}"]
-        + [
-            cell(values[key][i], form)
-            for key, form in (("bpp", ".4f"), ("psnr-rgb", ".2f"), ("ms-ssim-rgb", ".4f"))
-        ]
-        for i, quality in enumerate(result["qualities"])
-    ]
-    table = _table(["quality", "bpp", "PSNR, dB", "MS-SSIM"], rows)
-    return f"{result['title']}, mean over {result['pictures']} pictures:\n\n{table}"
+def _points(same: Sequence[Result]) -> str:
+    """Of models measured at the same qualities."""
+    columns = (("bpp", ".4f"), ("psnr-rgb", ".2f"), ("ms-ssim-rgb", ".4f"))
+    rows: list[list[str]] = [[f"{quality:g}"] for quality in same[0]["qualities"]]
+    for result in same:
+        for i, row in enumerate(rows):
+            cells = [cell(result["results"][key][i], form) for key, form in columns]
+            row += cells if len(same) == 1 else [" / ".join(cells)]
+    heads = names = ["bpp", "PSNR, dB", "MS-SSIM"]
+    what = same[0]["title"]
+    if len(same) > 1:
+        heads, what = [result["title"] for result in same], " / ".join(names)
+    return f"{what}, mean over {same[0]['pictures']} pictures:\n\n{_table(['quality', *heads], rows)}"
 
 
 def _bd_rates(results: Sequence[Result], ours: Sequence[Result]) -> str:
@@ -67,33 +72,63 @@ def _bd_rates(results: Sequence[Result], ours: Sequence[Result]) -> str:
     rows = []
     for other in others:
         kind = "published" if other["published"] else "measured beside ours"
-        rates = [c["bd_rate"].get(other["name"]) or {"percent": None} for c in compared]
-        rows.append([other["title"], *map(_rate, rates), kind])
+        rates = [rate for c in compared if (rate := c["bd_rate"].get(other["name"]))]
+        known = [rate for rate in rates if rate["percent"] is not None]
+        ends = [f(rate[key] for rate in known) for f, key in ((min, "psnr_from"), (max, "psnr_to")) if known]
+        cells = [_percent(c["bd_rate"].get(other["name"])) for c in compared]
+        rows.append([other["title"], *cells, "{:.1f}, {:.1f}".format(*ends) if ends else NONE, kind])
     if not rows:
         return ""
-    table = _table(["against", *(c["title"] for c in compared), ""], rows)
+    table = _table(["against", *(c["title"] for c in compared), "PSNR from, to", ""], rows)
     return (
         "BD-rate (PCHIP over the shared range of PSNR, in dB): bits at equal PSNR, fewer where negative:\n\n"
         + table
     )
 
 
-def _rate(rate: Mapping[str, Any]) -> str:
-    if rate["percent"] is None:
-        return NONE
-    return f"{rate['percent']:+.1f} % ({rate['psnr_from']:.1f} to {rate['psnr_to']:.1f})"
+def _percent(rate: Mapping[str, Any] | None) -> str:
+    return NONE if rate is None or rate["percent"] is None else f"{rate['percent']:+.1f} %"
+
+
+def _phases(ours: Sequence[Result]) -> str:
+    """The phases of one family and preset against their phase 0: bits, time, memory, in percent of its."""
+    rows = []
+    for base in ours:
+        if base["settings"]["phase"]:
+            continue
+        kin = [r for r in ours if r is not base and all(r["settings"][k] == base["settings"][k] for k in KIN)]
+        for result in kin:
+            rate = result["bd_rate"].get(base["name"]) or {"percent": None}
+            bits = NONE if rate["percent"] is None else f"{100 + rate['percent']:.1f} %"
+            rows.append([result["title"], bits, *map(_share, _own_costs(result), _own_costs(base))])
+    if not rows:
+        return ""
+    table = _table(["", "bits", "encode, seconds", "decode, seconds", "peak memory"], rows)
+    return (
+        f"The phases in percent of phase 0: bits at equal PSNR (BD-rate), and what coding costs:\n\n{table}"
+    )
+
+
+def _own_costs(result: Result) -> tuple[float | None, float | None, float | None]:
+    """Mean seconds to encode and to decode a picture, and the most memory of a process of its own, bytes."""
+    process = result["process"] or {}
+    memory = [m for key in ("encoding_memory", "decoding_memory") if (m := process.get(key))]
+    encoding, decoding = (mean_of_known(result["results"][key]) for key in ("encoding_time", "decoding_time"))
+    return encoding, decoding, max(memory, default=None)
+
+
+def _share(cost: float | None, base: float | None) -> str:
+    return f"{100 * cost / base:.0f} %" if cost and base else NONE
 
 
 def _costs(measured: Sequence[Result]) -> str:
     rows = []
     for result in measured:
-        cells = [
-            cell(mean_of_known(result["results"][key]), ".2f") for key in ("encoding_time", "decoding_time")
-        ]
+        encoding, decoding, memory = _own_costs(result)
         process = result["process"] or {}
-        cells += [cell(process.get(key), ".1f") for key in ("encoding_time", "decoding_time")]
-        memory = [m for key in ("encoding_memory", "decoding_memory") if (m := process.get(key))]
-        rows.append([result["title"], *cells, f"{max(memory) / 1e6:,.0f} MB" if memory else NONE])
+        alone = [cell(process.get(key), ".1f") for key in ("encoding_time", "decoding_time")]
+        cells = [cell(encoding, ".2f"), cell(decoding, ".2f"), *alone]
+        rows.append([result["title"], *cells, f"{memory / 1e6:,.0f} MB" if memory else NONE])
     headings = ["seconds for a picture", "encode", "decode"]
     table = _table([*headings, "encode, own process", "decode, own process", "peak memory"], rows)
     return f"Time, mean over pictures and qualities, and of one process with its start:\n\n{table}"
