@@ -29,6 +29,7 @@ from hpcmcodec.models import HPCM
 from hpcmcodec.training import run
 from hpcmcodec.training.beginning import COUNTS
 from hpcmcodec.training.data import CropSource, read_pictures
+from hpcmcodec.training.drawn import drawn_pictures
 from hpcmcodec.training.export import export, write_tensors
 from hpcmcodec.training.log import CURVES
 from hpcmcodec.training.loss import OUTLIER, draw_quality, lambda_of, rate_distortion
@@ -121,6 +122,23 @@ def test_pictures_are_read(tmp_path: Path) -> None:
     shares = [read_pictures([DATA], rank=rank, world=2).names for rank in range(2)]
     assert sorted(name for share in shares for name in share) == sorted(read_pictures([DATA]).names)
     assert all(shares)
+
+
+def test_pictures_are_drawn() -> None:
+    photos = [numbered(100, 90, 0), numbered(70, 80, 1)]
+    drawn = drawn_pictures(20, photos, seed=1)
+    assert len(drawn) == 20
+    assert all(p.dtype == np.uint8 and p.shape[2] == 3 and p.flags.c_contiguous for p in drawn)
+    for one, again in zip(drawn, drawn_pictures(20, photos, seed=1), strict=True):
+        np.testing.assert_array_equal(one, again)
+    assert any(
+        (one != other).any() for one, other in zip(drawn[:4], drawn_pictures(4, photos, 2), strict=True)
+    )
+    foreign = drawn[4::5]  # photographs in other colours, never as they were
+    assert {p.shape for p in foreign} <= {p.shape for p in photos}
+    assert not any(p.shape == q.shape and (p == q).all() for p in foreign for q in photos)
+    assert all(p.std() > 5 for p in drawn)  # none is left empty
+    assert drawn_pictures(0, photos) == []
 
 
 def test_lambda() -> None:
@@ -549,6 +567,13 @@ def test_what_is_skipped_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "TensorBoard is not installed" in notes[2] and len(notes) == 3
     (data,) = events(tmp_path / "run", "data")
     assert data == {"event": "data", "pictures": 3, "unreadable": 3, "used": 2}
+
+
+def test_drawn_pictures_are_trained_on(tmp_path: Path) -> None:
+    train(options(tmp_path / "run", steps=1, drawn=3))
+    photos = len(read_pictures([DATA]).pixels)
+    (data,) = events(tmp_path / "run", "data")
+    assert data["pictures"] == photos + 3
 
 
 def test_train_refuses(tmp_path: Path, tiny_weights: Callable[[int], Path]) -> None:

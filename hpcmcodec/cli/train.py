@@ -51,6 +51,13 @@ def train(
     latents: Annotated[
         int, typer.Option(min=1, help="With --part: how many random crops to train on.")
     ] = 16384,
+    drawn: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many pictures to draw among the photographs: text, figures, stripes, odd colours.",
+        ),
+    ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was cut in OUTPUT.")
     ] = False,
@@ -119,6 +126,7 @@ def train(
             init=init,
             parts=tuple(part or ()),
             latents=latents,
+            drawn=drawn,
             resume=resume,
             force=force,
             steps=steps,

@@ -23,6 +23,7 @@ from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError
 from ..models import HPCM
 from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, told, trained
 from .data import CropSource, LatentSource, read_pictures
+from .drawn import drawn_pictures
 from .export import export, write_tensors
 from .log import CURVES, Log, Report
 from .loss import draw_quality, rate_distortion, rate_only
@@ -55,6 +56,7 @@ class TrainOptions:
     resume: go on with the run that was cut in `output`, where its schedule stood; `init` is not read.
     force: start over in an `output` that holds a run.
     steps, seconds: when to stop, whichever comes first; at least one is needed.
+    drawn: how many pictures are drawn and put among the photographs: text, figures, stripes, foreign colours.
     batch: crops per step and process. crop: their side, a multiple of 64.
     matrix_rate, vector_rate: learning rates of Muon and AdamW. They rise over the first `warmup` of the
         run and fall to zero over the last `decay`; 0 keeps them to the end.
@@ -71,6 +73,7 @@ class TrainOptions:
     init: Path | None = None
     parts: tuple[str, ...] = ()
     latents: int = 16384
+    drawn: int = 0
     resume: bool = False
     force: bool = False
     steps: int | None = None
@@ -334,14 +337,16 @@ def _beginning(options: TrainOptions) -> Beginning:
 
 
 def _read(options: TrainOptions, process: Process, seed: int) -> tuple[CropSource, list[int]]:
-    """This process's share of the pictures on its device; how many were read, unreadable, large enough.
+    """This process's share of the pictures on its device; how many were read or drawn,
+    unreadable, large enough.
 
     Runs beside the compiler.
     """
     threads = max(2, (os.cpu_count() or 2) // process.world)
     pictures = read_pictures(list(options.data), options.exclude, process.rank, process.world, threads)
-    source = CropSource(pictures.pixels, options.crop, process.device, seed)
-    return source, [len(pictures.pixels), pictures.unreadable, source.count]
+    drawn = drawn_pictures(options.drawn // process.world, pictures.pixels, seed)
+    source = CropSource([*pictures.pixels, *drawn], options.crop, process.device, seed)
+    return source, [len(pictures.pixels) + len(drawn), pictures.unreadable, source.count]
 
 
 @contextmanager
