@@ -21,6 +21,7 @@ from tests.conftest import TINY, build_tiny, every_phase, sample_batches
 
 Weights = Callable[[int], Path]
 LARGEST = 32_000_000
+ALL_BUT_LARGEST = 18_000_000  # what the phases 0 to 3 differ by, together
 
 # One tensor of each part of the model, and which of the two fingerprints tells of it.
 TOLD_BY = {
@@ -199,6 +200,7 @@ def test_manifest() -> None:
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
         assert len(content) == entry["bytes"] <= LARGEST
         assert zoo.read_weights(path)[1]["model"] == name
+    assert sum(entry["bytes"] for entry in models.values() if entry["phase"] < 4) <= ALL_BUT_LARGEST
     assert [config.name for config in zoo.available()] == list(models)
     files = {path.name for path in zoo.weights_dir().glob("*.safetensors")}
     assert files == {str(entry["file"]) for entry in models.values()}
