@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
 # What is shown, and what is run in its place because the real thing takes long.
 SUBSTITUTIONS = {
     "bench kodak/ --qualities 1-8": "bench kodak/ --qualities 1 --limit 1",
+    "bench kodak/ --phases 0-4": "bench kodak/ --phases 0,4 --qualities 1 --limit 1",
     "export runs/3 ": "export runs/3 --preset tiny ",
     "export runs/zero ": "export runs/zero --preset tiny ",
     "selftest photos/ --device cuda": "selftest",
