@@ -211,9 +211,10 @@ def test_means_lie_on_the_grid(config: ModelConfig, tiny: Models, monkeypatch: p
 
 DIGEST = """
 import sys
+from pathlib import Path
 from hpcmcodec import zoo
 from hpcmcodec.selftest import entropy_digest
-for path in sys.argv[1:]:
+for path in map(Path, sys.argv[1:]):
     config = zoo.config_of(path)
     print(entropy_digest(zoo.load_model(config.phase, config.preset, config.family, weights=path)))
 """
