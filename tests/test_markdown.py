@@ -36,16 +36,12 @@ def test_phases_side_by_side() -> None:
     process = Process(NAMES[0], "0" * 16, 4.0, 3.0, 2.0, 500_000_000, 800_000_000)
     half = Process(NAMES[0], "0" * 16, 4.0, 2.9, 1.8, 400_000_000, 300_000_000)
     kin = {"family": "rwkv", "preset": "lite", "device": "auto", "codec": "hpcm"}
-    text = markdown.tables(
-        summarise(
-            [
-                record("zero", "Phase 0", 31.1 - 3.1, {**kin, "phase": 0}, process=process),
-                record("four", "Phase 4", 32 - 3.1, {**kin, "phase": 4}, process=half),
-                record("other", "Tiny", 32 - 3.1, {**kin, "phase": 4, "preset": "tiny"}, process=half),
-            ],
-            NAMES,
-        )
-    )
+    records = [
+        record("zero", "Phase 0", 31.1 - 3.1, {**kin, "phase": 0}, process=process),
+        record("four", "Phase 4", 32 - 3.1, {**kin, "phase": 4}, process=half),
+        record("other", "Tiny", 32 - 3.1, {**kin, "phase": 4, "preset": "tiny"}, process=half),
+    ]
+    text = markdown.tables(summarise(records, NAMES))
     lines = text.splitlines()
     assert lines[0] == "bpp / PSNR, dB / MS-SSIM, mean over 3 pictures:"
     assert "| quality | Phase 0 | Phase 4 | Tiny |" in lines
@@ -53,6 +49,8 @@ def test_phases_side_by_side() -> None:
     # 0.9 dB at 3.1 dB for twice the bits
     assert f"| Phase 4 | {100 * 2 ** (-0.9 / 3.1):.1f} % | 100 % | 100 % | 50 % |" in lines
     assert text.count("100 % | 100 %") == 1
+    unfinished = markdown.tables(summarise(records, [*NAMES, "not-yet.png"]))
+    assert "| quality | Phase 0 | Phase 4 | Tiny |" in unfinished and "percent of phase 0" not in unfinished
 
 
 def test_nothing_measured() -> None:

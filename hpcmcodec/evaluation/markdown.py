@@ -17,6 +17,7 @@ Result = Mapping[str, Any]
 
 NONE = "-"
 KIN = ("family", "preset", "device")
+NO_RATE: Mapping[str, Any] = {"percent": None}
 
 
 def write(results: Sequence[Result], path: str | os.PathLike[str]) -> None:
@@ -37,13 +38,11 @@ def tables(results: Sequence[Result]) -> str:
     measured = [r for r in results if not r["published"] and not r["skipped"]]
     ours = [r for r in measured if r["settings"].get("codec") == "hpcm"]
     parts = [_points(list(same)) for _, same in groupby(ours, key=lambda r: (r["qualities"], r["pictures"]))]
-    if bd_rates := _bd_rates(results, ours):
-        parts.append(bd_rates)
-    if phases := _phases(ours):
-        parts.append(phases)
+    whole = [r for r in ours if r["bd_rate"]]
+    parts += [_bd_rates(results, whole), _phases(whole)]
     if measured:
         parts.append(_costs(measured))
-    return "\n".join(parts)
+    return "\n".join(filter(None, parts))
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -66,41 +65,44 @@ def _points(same: Sequence[Result]) -> str:
     return f"{what}, mean over {same[0]['pictures']} pictures:\n\n{_table(['quality', *heads], rows)}"
 
 
+def _percent(value: float | None, form: str) -> str:
+    return NONE if value is None else f"{value:{form}} %"
+
+
 def _bd_rates(results: Sequence[Result], ours: Sequence[Result]) -> str:
-    compared = [r for r in ours if r["bd_rate"]]
-    others = [r for r in results if any(r["name"] in c["bd_rate"] for c in compared)]
     rows = []
-    for other in others:
-        kind = "published" if other["published"] else "measured beside ours"
-        rates = [rate for c in compared if (rate := c["bd_rate"].get(other["name"]))]
+    for other in results:
+        rates = [r["bd_rate"].get(other["name"], NO_RATE) for r in ours]
+        if all(rate is NO_RATE for rate in rates):
+            continue
         known = [rate for rate in rates if rate["percent"] is not None]
         ends = [f(rate[key] for rate in known) for f, key in ((min, "psnr_from"), (max, "psnr_to")) if known]
-        cells = [_percent(c["bd_rate"].get(other["name"])) for c in compared]
+        cells = [_percent(rate["percent"], "+.1f") for rate in rates]
+        kind = "published" if other["published"] else "measured beside ours"
         rows.append([other["title"], *cells, "{:.1f}, {:.1f}".format(*ends) if ends else NONE, kind])
     if not rows:
         return ""
-    table = _table(["against", *(c["title"] for c in compared), "PSNR from, to", ""], rows)
+    table = _table(["against", *(r["title"] for r in ours), "PSNR from, to", ""], rows)
     return (
         "BD-rate (PCHIP over the shared range of PSNR, in dB): bits at equal PSNR, fewer where negative:\n\n"
         + table
     )
 
 
-def _percent(rate: Mapping[str, Any] | None) -> str:
-    return NONE if rate is None or rate["percent"] is None else f"{rate['percent']:+.1f} %"
-
-
 def _phases(ours: Sequence[Result]) -> str:
     """The phases of one family and preset against their phase 0: bits, time, memory, in percent of its."""
     rows = []
-    for base in ours:
-        if base["settings"]["phase"]:
-            continue
-        kin = [r for r in ours if r is not base and all(r["settings"][k] == base["settings"][k] for k in KIN)]
-        for result in kin:
-            rate = result["bd_rate"].get(base["name"]) or {"percent": None}
-            bits = NONE if rate["percent"] is None else f"{100 + rate['percent']:.1f} %"
-            rows.append([result["title"], bits, *map(_share, _own_costs(result), _own_costs(base))])
+    for base in (r for r in ours if r["settings"]["phase"] == 0):
+        for result in ours:
+            if result is base or any(result["settings"][key] != base["settings"][key] for key in KIN):
+                continue
+            more = result["bd_rate"][base["name"]]["percent"]
+            shares = [
+                100 * cost / alone if cost and alone else None
+                for cost, alone in zip(_own_costs(result), _own_costs(base), strict=True)
+            ]
+            bits = _percent(None if more is None else 100 + more, ".1f")
+            rows.append([result["title"], bits, *(_percent(share, ".0f") for share in shares)])
     if not rows:
         return ""
     table = _table(["", "bits", "encode, seconds", "decode, seconds", "peak memory"], rows)
@@ -115,10 +117,6 @@ def _own_costs(result: Result) -> tuple[float | None, float | None, float | None
     memory = [m for key in ("encoding_memory", "decoding_memory") if (m := process.get(key))]
     encoding, decoding = (mean_of_known(result["results"][key]) for key in ("encoding_time", "decoding_time"))
     return encoding, decoding, max(memory, default=None)
-
-
-def _share(cost: float | None, base: float | None) -> str:
-    return f"{100 * cost / base:.0f} %" if cost and base else NONE
 
 
 def _costs(measured: Sequence[Result]) -> str:
