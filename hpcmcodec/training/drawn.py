@@ -36,7 +36,7 @@ def _words(dice: random.Random, length: int) -> str:
 
 
 def _text(dice: random.Random, photo: np.ndarray) -> np.ndarray:
-    """Columns of lines in one or two sizes; black on white, white on black, or in any two colours."""
+    """Paragraphs of lines, each in a size of its own: dark on white, light on dark, or in any colours."""
     paper, ink = dice.choice(
         (((255,) * 3, (0,) * 3), ((255,) * 3, (30,) * 3), ((20,) * 3, (230,) * 3), (None, None))
     )

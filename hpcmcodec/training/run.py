@@ -53,10 +53,10 @@ class TrainOptions:
         anew; all else is taken from the weights `init`, of any phase, and stays as it is stored there. The
         distortion is then given, and only the rate counts.
     latents: of how many random crops g_a is computed, once, to train `parts` on.
+    drawn: how many pictures are drawn and put among the photographs: text, figures, stripes, foreign colours.
     resume: go on with the run that was cut in `output`, where its schedule stood; `init` is not read.
     force: start over in an `output` that holds a run.
     steps, seconds: when to stop, whichever comes first; at least one is needed.
-    drawn: how many pictures are drawn and put among the photographs: text, figures, stripes, foreign colours.
     batch: crops per step and process. crop: their side, a multiple of 64.
     matrix_rate, vector_rate: learning rates of Muon and AdamW. They rise over the first `warmup` of the
         run and fall to zero over the last `decay`; 0 keeps them to the end.
@@ -337,8 +337,7 @@ def _beginning(options: TrainOptions) -> Beginning:
 
 
 def _read(options: TrainOptions, process: Process, seed: int) -> tuple[CropSource, list[int]]:
-    """This process's share of the pictures on its device; how many were read or drawn,
-    unreadable, large enough.
+    """This process's share of the pictures on its device; how many there are, unreadable, large enough.
 
     Runs beside the compiler.
     """
