@@ -24,7 +24,7 @@ FAMILIES = ("rwkv",)
 
 # Integer quality q stands for LAMBDAS[q - 1] in lambda * 255^2 * MSE + bpp: CompressAI's rate points, but for
 # the last (0.18 there), which is what takes quality 8 above 40 dB on photographs.
-LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483, 0.0932, 0.22)
+LAMBDAS = (0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483, 0.0932, 0.23)
 QUALITIES = (1.0, float(len(LAMBDAS)))
 
 

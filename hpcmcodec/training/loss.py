@@ -17,7 +17,7 @@ __all__ = ["draw_quality", "lambda_of", "rate_distortion", "rate_only"]
 BALANCE = 0.5
 
 # A picture whose loss is above so many medians of its batch weighs only as if it were there.
-OUTLIER = 8.0
+OUTLIER = 4.0
 
 
 @lru_cache(maxsize=8)
