@@ -62,12 +62,12 @@ def _load_weights(
 
 @triton.jit
 def _leaky(x):
-    return tl.maximum(x, SLOPE * x)
+    return tl.maximum(x, x * SLOPE)
 
 
 @triton.jit
 def _leaky_gradient(before, grad):
-    return tl.where(before > 0, grad, SLOPE * grad)
+    return tl.where(before > 0, grad, grad * SLOPE)
 
 
 @triton.jit
