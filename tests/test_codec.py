@@ -182,7 +182,7 @@ def test_what_the_file_wishes_and_what_the_caller_does(monkeypatch: pytest.Monke
     def unknown(*_: object) -> None:
         raise UsageError("unknown preset")
 
-    monkeypatch.setattr("hpcmcodec.codec.model_config", unknown)
+    monkeypatch.setattr("hpcmcodec.codec.decoding.model_config", unknown)
     with pytest.raises(
         WeightsError, match="made with a model that this version does not have: unknown preset"
     ):

@@ -27,7 +27,7 @@ rng = np.random.default_rng(0)
 
 @pytest.fixture(autouse=True)
 def _several_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "STRIP_PIXELS", 4 * WIDTH)
+    monkeypatch.setattr("hpcmcodec.pictures.reading.STRIP_PIXELS", 4 * WIDTH)
 
 
 def random(*channels: int, dtype: type = np.uint8) -> np.ndarray:
@@ -489,7 +489,7 @@ def test_arrays() -> None:
 
 
 def test_large_pictures_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "STRIP_PIXELS", 1 << 14)
+    monkeypatch.setattr("hpcmcodec.pictures.reading.STRIP_PIXELS", 1 << 14)
     image = Image.new("RGB", (1000, 1000), "red")
     image.info["exif"] = exif(6)
     tracemalloc.start()

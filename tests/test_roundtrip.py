@@ -138,7 +138,7 @@ def test_large_picture(tiny_weights: Weights) -> None:
 
 
 def test_above_the_limit_is_refused(tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "MAX_PIXELS", 10**6)
+    monkeypatch.setattr("hpcmcodec.codec.encoding.MAX_PIXELS", 10**6)
     with pytest.raises(ImageError, match="1000 x 1001: more than 1 megapixels"):
         codec.encode(Image.new("RGB", (1000, 1001)), preset="tiny", weights=tiny_weights(4), device="cpu")
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from hpcmcodec import CorruptFileError, HpcmError, UsageError, codec
+from hpcmcodec import CorruptFileError, HpcmError, UsageError
 from hpcmcodec.codec import Target, decode_picture, encode_picture
+from hpcmcodec.codec.decoding import BROKEN
 from hpcmcodec.container import unpack
 from hpcmcodec.models import HPCM, analyse_area, synthesise_area, windows
 from tests.conftest import kodak_crop
@@ -126,13 +127,13 @@ def test_damaged_tiles_are_greyed(tiny_weights: Weights) -> None:
         decode_picture(bytes(data), tiny_weights(4))
     left = decode_picture(bytes(data), tiny_weights(4), partial=True)
     pixels = np.asarray(left.image)
-    assert (pixels[:256, 256:] == codec.BROKEN).all() and (pixels[256:, :256] == codec.BROKEN).all()
+    assert (pixels[:256, 256:] == BROKEN).all() and (pixels[256:, :256] == BROKEN).all()
     assert np.abs(pixels[:200, :200].astype(int) - whole[:200, :200]).max() <= 1
     assert np.abs(pixels[310:, 310:].astype(int) - whole[310:, 310:]).max() <= 1
     text = "\n".join(left.broken)
     assert "tile 1, 256 x 256 pixels at 256, 0, is lost" in text and "tile 2" in text
     cut = decode_picture(bytes(data[: starts[3] + 20]), tiny_weights(4), partial=True)
-    assert (np.asarray(cut.image)[256:, 256:] == codec.BROKEN).all()
+    assert (np.asarray(cut.image)[256:, 256:] == BROKEN).all()
     for nothing in (data[: starts[0]], data[:20], b""):
         with pytest.raises(CorruptFileError):
             decode_picture(bytes(nothing), tiny_weights(4), partial=True)
@@ -144,8 +145,8 @@ def test_tile_sizes(tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> N
             encode_picture(picture(64, 64), tile=tile, **options(tiny_weights))
     small = encode_picture(picture(300, 64), tile=512, **options(tiny_weights))
     assert unpack(small.data).header.tile == 0, "one tile is no tiling"
-    monkeypatch.setattr(codec, "ONE_TILE", 300 * 300)
-    monkeypatch.setattr(codec, "AUTOMATIC_TILE", 256)
+    monkeypatch.setattr("hpcmcodec.codec.encoding.ONE_TILE", 300 * 300)
+    monkeypatch.setattr("hpcmcodec.codec.encoding.AUTOMATIC_TILE", 256)
     assert unpack(encode_picture(picture(320, 320), **options(tiny_weights)).data).header.tile == 256
     with pytest.raises(UsageError, match="needs tiles"):
         encode_picture(picture(320, 320), tile=0, **options(tiny_weights))

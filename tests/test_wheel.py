@@ -66,6 +66,12 @@ def test_sdist_is_whole(tmp_path: Path) -> None:
 
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "hpcmcodec/codec.py", "tests/test_wheel.py"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "hpcmcodec/codec/encoding.py",
+        "tests/test_wheel.py",
+    } <= names
     assert any(name.startswith("weights/") for name in names)
     assert any(name.startswith("csrc/") for name in names)

@@ -1,0 +1,161 @@
+"""The bytes of a `.hpcm` file to a picture."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .. import pictures, zoo
+from ..config import model_config
+from ..container import PROFILES, Area, Header, unpack
+from ..errors import CorruptFileError, ModelMismatchError, UsageError, WeightsError
+from ..models import synthesise_area
+
+if TYPE_CHECKING:
+    from ..models import HPCM
+from .latents import Latents, to_array, warn
+
+__all__ = ["Decoded", "decode", "decode_picture"]
+
+BROKEN = 128  # the grey of a tile that is lost
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, what is worth knowing of it, and a line for each tile that is broken."""
+
+    image: Image.Image
+    notes: tuple[str, ...]
+    broken: tuple[str, ...]
+
+
+def decode(data: bytes, weights: str | Path | None = None, device: str = "auto") -> Image.Image:
+    """Bring the picture back from the bytes of a `.hpcm` file; see `decode_picture`, which can do more."""
+    decoded = decode_picture(data, weights, device)
+    warn(decoded.notes)
+    return decoded.image
+
+
+def decode_picture(
+    data: bytes,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    partial: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Decoded:
+    """Bring the picture back from the bytes of a `.hpcm` file.
+
+    Args:
+        data: the whole file.
+        weights: a weights file to use instead of the ones that come with the package.
+        device: as for `encode_picture`.
+        crop: x, y, width and height of the part that is wanted; only the tiles it needs are decoded.
+        partial: grey out what is damaged instead of refusing the file.
+        progress: called with the share done, 0 to 1.
+
+    Returns:
+        The picture in the mode L, LA, RGB or RGBA, its metadata in `info`.
+
+    Raises:
+        CorruptFileError: not a `.hpcm` file, or truncated or damaged.
+        UsageError: the crop is not inside the picture.
+        WeightsError: the model it was made with has no weights here.
+        ModelMismatchError: made with other weights, or decoded here to other symbols than were coded.
+    """
+    container = unpack(data, partial)
+    header = container.header
+    if header.profile != PROFILES[-1]:
+        raise ModelMismatchError(
+            f"made with {header.profile} entropy coding, which only decodes on the machine that made it and"
+            " is no longer read: decode it with the version that made it, and encode it anew"
+        )
+    area = _crop(crop, header)
+    try:
+        config = model_config(header.phase, header.preset, header.family)
+    except UsageError as error:  # the file's wish, not the caller's
+        raise WeightsError(f"made with a model that this version does not have: {error}") from None
+    model = zoo.load_model(config.phase, config.preset, config.family, weights=weights, device=device)
+    notes = _check_fingerprints(header, model)
+    damage = list(container.damage)
+    alpha = None
+    if container.alpha is not None:
+        alpha, line = _alpha(container.alpha, header)
+        if line and not partial:
+            raise CorruptFileError(line)
+        damage += [line] * bool(line)
+    latents = Latents(model, header, container.tiles, partial)
+    rgb = np.empty((area.height, area.width, 3), dtype=np.uint8)
+    where = area.top, area.left, area.height, area.width
+    for top, left, x in synthesise_area(model, latents.read, header.quality, where, header.padded):
+        _paste(rgb, top, left, to_array(x, header.grey))
+        if progress:
+            progress(min(1.0, max(0, top + x.shape[2]) / area.height))
+    damage += [_describe(header, number) for number in sorted(latents.broken)]
+    for number in latents.broken:
+        lost = header.areas[number]
+        top, left = max(0, lost.top - area.top), max(0, lost.left - area.left)
+        rgb[top : lost.top + lost.height - area.top, left : lost.left + lost.width - area.left] = BROKEN
+    if alpha is not None:
+        alpha = alpha[area.top : area.top + area.height, area.left : area.left + area.width]
+    decoded = pictures.Pixels(rgb, header.grey, alpha, container.metadata, ())
+    return Decoded(pictures.to_image(decoded), tuple(notes), tuple(damage))
+
+
+def _crop(crop: tuple[int, int, int, int] | None, header: Header) -> Area:
+    if crop is None:
+        return Area(0, 0, header.height, header.width)
+    x, y, width, height = crop
+    inside = x >= 0 and y >= 0 and x + width <= header.width and y + height <= header.height
+    if not inside or width < 1 or height < 1:
+        raise UsageError(
+            f"a crop of {width} x {height} at {x}, {y} is not inside {header.width} x {header.height} pixels"
+        )
+    return Area(y, x, height, width)
+
+
+def _describe(header: Header, number: int) -> str:
+    area = header.areas[number]
+    width, height = min(area.width, header.width - area.left), min(area.height, header.height - area.top)
+    return f"tile {number}, {width} x {height} pixels at {area.left}, {area.top}, is lost"
+
+
+def _alpha(png: bytes, header: Header) -> tuple[NDArray[np.uint8] | None, str]:
+    """The alpha channel, or what is wrong with it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(png), formats=("PNG",))
+        if image.size == (header.width, header.height) and image.mode == "L":
+            return np.asarray(image), ""
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    return None, "damaged .hpcm file: its alpha channel cannot be read"
+
+
+def _check_fingerprints(header: Header, model: HPCM) -> list[str]:
+    if header.entropy_id != model.entropy_id:
+        raise ModelMismatchError(
+            f"made with weights {header.entropy_id.hex()}, and those here are {model.entropy_id.hex()}"
+        )
+    if header.synthesis_id == model.synthesis_id:
+        return []
+    return [f"made for another decoder ({header.synthesis_id.hex()}): the picture may differ slightly"]
+
+
+def _paste(picture: NDArray[np.uint8], top: int, left: int, pixels: NDArray[np.uint8]) -> None:
+    """Put pixels into the picture, as far as they lie inside."""
+    pixels = pixels[max(0, -top) :, max(0, -left) :]
+    top, left = max(0, top), max(0, left)
+    height, width = picture.shape[0] - top, picture.shape[1] - left
+    pixels = pixels[:height, :width]
+    picture[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
