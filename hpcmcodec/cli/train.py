@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 RECIPE = "Recipe"
+AUGMENTATION = "Variations of the photographs' crops, at random, up to"
 
 
 def train(
@@ -55,9 +56,22 @@ def train(
         int,
         typer.Option(
             min=0,
-            help="How many pictures to draw among the photographs: text, figures, stripes, odd colours.",
+            help="How many pictures to draw: text, interfaces, charts, thin lines, maps, art, odd colours.",
         ),
     ] = 0,
+    drawn_data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A tar or a folder of pictures drawn before; may be given several times."),
+    ] = None,
+    drawn_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the crops that come from drawn pictures, however many those are.",
+            show_default="each picture as often as any other",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was cut in OUTPUT.")
     ] = False,
@@ -109,6 +123,31 @@ def train(
         float,
         typer.Option(min=0, max=1, rich_help_panel=RECIPE, help="Decay per step of the averaged weights."),
     ] = 0.999,
+    rescale: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            rich_help_panel=AUGMENTATION,
+            help="Share of the crops made smaller, by a factor from 0.5 to 1.",
+        ),
+    ] = 0.0,
+    exposure: Annotated[
+        float,
+        typer.Option(min=0, rich_help_panel=AUGMENTATION, help="Lighter or darker by up to so many stops."),
+    ] = 0.0,
+    gamma: Annotated[
+        float,
+        typer.Option(min=0, rich_help_panel=AUGMENTATION, help="Exponent from 1 / (1 + GAMMA) to 1 + GAMMA."),
+    ] = 0.0,
+    saturation: Annotated[
+        float,
+        typer.Option(min=0, max=1, rich_help_panel=AUGMENTATION, help="Saturation changed by this share."),
+    ] = 0.0,
+    channel_gain: Annotated[
+        float,
+        typer.Option(min=0, max=1, rich_help_panel=AUGMENTATION, help="Each channel changed by this share."),
+    ] = 0.0,
     save_every: Annotated[
         float, typer.Option(min=0, rich_help_panel=RECIPE, help="Seconds between checkpoints.")
     ] = 120,
@@ -116,6 +155,7 @@ def train(
     """Train a model on tars or folders of pictures, until --steps or --seconds are over."""
     config = model_config(phase, preset)
     with _progress() as (report, quiet):
+        from ..training.augment import Augment
         from ..training.run import TrainOptions
         from ..training.run import train as run
 
@@ -127,6 +167,9 @@ def train(
             parts=tuple(part or ()),
             latents=latents,
             drawn=drawn,
+            drawn_data=tuple(drawn_data or ()),
+            drawn_share=drawn_share,
+            augment=Augment(rescale, exposure, gamma, saturation, channel_gain),
             resume=resume,
             force=force,
             steps=steps,

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..models import HPCM
+from .augment import OFF, REACH, Augment, resample
 
-__all__ = ["CropSource", "LatentSource", "Pictures", "read_evenly", "read_pictures"]
+__all__ = ["CropSource", "Group", "LatentSource", "Pictures", "read_evenly", "read_pictures"]
 
 SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 RESCALED_SHARE = 0.25
@@ -90,6 +91,20 @@ def read_evenly(paths: Sequence[Path], count: int, exclude: frozenset[str] = fro
     return decoded
 
 
+def _with_copies(
+    pictures: Sequence[np.ndarray], crop: int, dice: random.Random
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The pictures that hold a crop, and smaller copies of those that have room for one."""
+    whole = [p for p in pictures if min(p.shape[:2]) >= crop]
+    if not whole:
+        raise ImageError(f"no picture is {crop} x {crop} pixels or larger")
+    with ThreadPoolExecutor(8) as pool:
+        copies = pool.map(
+            lambda job: _rescaled(*job), [(p, crop, random.Random(dice.random())) for p in whole]
+        )
+    return whole, [c for c in copies if c is not None]
+
+
 def _rescaled(pixels: np.ndarray, crop: int, dice: random.Random) -> np.ndarray | None:
     """A copy at a random smaller scale that still holds a crop; None where there is no room."""
     height, width = pixels.shape[:2]
@@ -101,6 +116,14 @@ def _rescaled(pixels: np.ndarray, crop: int, dice: random.Random) -> np.ndarray 
     return np.array(Image.fromarray(pixels).resize(size, dice.choice(FILTERS)))
 
 
+@dataclass(frozen=True)
+class Group:
+    """Pictures, uint8 `H x W x 3` each, of which a share of the crops is taken, however many they are."""
+
+    pictures: Sequence[np.ndarray]
+    share: float
+
+
 class CropSource:
     """Random crops of pictures that lie in one buffer on the device, by one indexed read a batch.
 
@@ -108,26 +131,41 @@ class CropSource:
     transposed at random. Everything is drawn on the device, so that a batch can be part of a CUDA graph.
     Pictures smaller than the crop are left out.
 
+    Args:
+        pictures: they have the share of the crops that `others` leave. uint8, `H x W x 3`.
+        others: further pictures, each group with a share of its own. `augment` leaves them as they are.
+        augment: how the crops of `pictures` are varied.
+
     Raises:
-        ImageError: no picture is large enough.
+        ImageError: a group has no picture that is large enough.
     """
 
-    def __init__(self, pictures: list[np.ndarray], crop: int, device: torch.device, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[np.ndarray],
+        crop: int,
+        device: torch.device,
+        seed: int = 0,
+        others: Sequence[Group] = (),
+        augment: Augment = OFF,
+    ) -> None:
         dice = random.Random(seed)
-        whole = [p for p in pictures if min(p.shape[:2]) >= crop]
-        if not whole:
-            raise ImageError(f"no picture is {crop} x {crop} pixels or larger")
-        with ThreadPoolExecutor(8) as pool:
-            copies = pool.map(
-                lambda job: _rescaled(*job), [(p, crop, random.Random(dice.random())) for p in whole]
-            )
-        smaller = [c for c in copies if c is not None]
-        every = whole + smaller
+        self.crop, self.device, self.augment = crop, device, augment
+        self.count = self.smaller = 0
+        every: list[np.ndarray] = []
+        places: list[tuple[int, int, int]] = []
+        groups = [Group(pictures, 1 - sum(group.share for group in others)), *others]
+        for group in groups:
+            whole, copies = _with_copies(group.pictures, crop, dice)
+            places.append((len(every), len(whole), len(copies)))
+            every += whole + copies
+            self.count += len(whole)
+            self.smaller += len(copies)
+        # Where a group begins, how many whole pictures it has, then how many smaller copies.
+        self.places = torch.tensor(places, device=device)
+        self.bounds = torch.tensor([group.share for group in groups], device=device).cumsum(0)[:-1]
         sizes = np.array([p.shape[:2] for p in every], dtype=np.int64)
         areas = sizes.prod(1)
-        self.crop, self.device, self.count = crop, device, len(whole)
-        self.smaller = len(smaller)
-        self.share = RESCALED_SHARE if smaller else 0.0
         self.pixels = torch.empty(int(areas.sum()), 3, dtype=torch.uint8, device=device)
         self.start = torch.from_numpy(np.cumsum(areas) - areas).to(device)
         self.size = torch.from_numpy(sizes).to(device)
@@ -137,21 +175,54 @@ class CropSource:
 
     def batch(self, count: int) -> Tensor:
         """`count x 3 x crop x crop` in [0, 1], channels_last."""
+        which, varied = self._choose(count)
+        rescaled = round(count * self.augment.rescale)
+        crops = self._read(which[rescaled:])
+        if rescaled:
+            most = self.size[which[:rescaled]].amin(1) / self.crop
+            scale = torch.where(varied[:rescaled], self.augment.scale(most), 1.0)
+            window = self._read(which[:rescaled], scale, REACH)
+            crops = torch.cat((resample(window, scale, self.crop), crops))
+        crops = crops.permute(0, 3, 1, 2) / 255
+        return self.augment.recolour(crops, varied)
+
+    def _choose(self, count: int) -> tuple[Tensor, Tensor]:
+        """Numbers of random pictures, and which of them are of the first group."""
+        draw = torch.rand(3, count, device=self.device)
+        group = (draw[0, :, None] >= self.bounds).sum(1)
+        first, whole, copies = self.places[group].T
+        copied = (draw[1] < RESCALED_SHARE) & (copies > 0)
+        among = torch.where(copied, copies, whole)
+        which = first + torch.where(copied, whole, 0) + (draw[2] * among).long().minimum(among - 1)
+        return which, group == 0
+
+    def _read(self, which: Tensor, scale: Tensor | None = None, margin: int = 0) -> Tensor:
+        """Random windows of pictures, flipped and transposed, `N x side x side x 3` in [0, 255].
+
+        Args:
+            scale: in [1, 2], how many pixels of the picture a pixel of the crop spans. The windows are then
+                twice as large as a crop, and what a crop needs begins `margin` from two of their edges.
+        """
         c, device = self.crop, self.device
-        draw = torch.rand(7, count, device=device)
-        original = (draw[0] * self.count).long().clamp_max(self.count - 1)
-        copy = self.count + (draw[0] * self.smaller).long().clamp_max(max(self.smaller - 1, 0))
-        which = torch.where(draw[1] < self.share, copy, original)
+        draw = torch.rand(5, len(which), device=device)
         size = self.size[which]
-        top = (draw[2:4].T * (size - c + 1)).long().minimum(size - c)
-        line = torch.arange(c, device=device)
-        row = torch.where(draw[4, :, None] < 0.5, line, c - 1 - line)
-        column = torch.where(draw[5, :, None] < 0.5, line, c - 1 - line)
-        turned = draw[6, :, None, None] < 0.5
-        rows = torch.where(turned, row[:, :, None], row[:, None, :]) + top[:, 0, None, None]
-        columns = torch.where(turned, column[:, None, :], column[:, :, None]) + top[:, 1, None, None]
+        extent = torch.full_like(which, c)
+        if scale is not None:
+            extent = (c * scale).ceil().long().minimum(size.amin(1))
+        room = size - extent[:, None]
+        corner = (draw[:2].T * (room + 1)).long().minimum(room)
+        line = torch.arange(-margin, (c if scale is None else 2 * c) + margin, device=device)
+        back = extent[:, None] - 1 - line
+        row = torch.where(draw[2, :, None] < 0.5, line, back)
+        column = torch.where(draw[3, :, None] < 0.5, line, back)
+        turned = draw[4, :, None, None] < 0.5
+        rows = torch.where(turned, row[:, :, None], row[:, None, :]) + corner[:, 0, None, None]
+        columns = torch.where(turned, column[:, None, :], column[:, :, None]) + corner[:, 1, None, None]
+        if scale is not None:  # beyond its edge a picture goes on as it ends
+            rows = rows.clamp_min(0).minimum(size[:, 0, None, None] - 1)
+            columns = columns.clamp_min(0).minimum(size[:, 1, None, None] - 1)
         at = self.start[which, None, None] + rows * size[:, 1, None, None] + columns
-        return (self.pixels[at].float() / 255).permute(0, 3, 1, 2)
+        return self.pixels[at].float()
 
 
 class LatentSource:

@@ -21,8 +21,9 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError
 from ..models import HPCM
+from .augment import OFF, Augment
 from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, told, trained
-from .data import CropSource, LatentSource, read_pictures
+from .data import CropSource, Group, LatentSource, Pictures, read_pictures
 from .drawn import drawn_pictures
 from .export import export, write_tensors
 from .log import CURVES, Log, Report
@@ -53,7 +54,11 @@ class TrainOptions:
         anew; all else is taken from the weights `init`, of any phase, and stays as it is stored there. The
         distortion is then given, and only the rate counts.
     latents: of how many random crops g_a is computed, once, to train `parts` on.
-    drawn: how many pictures are drawn and put among the photographs: text, figures, stripes, foreign colours.
+    drawn: how many pictures are drawn: text, interfaces, charts, lines, foreign colours.
+    drawn_data: folders or tars of pictures that were drawn before, by `write_drawn`.
+    drawn_share: of the crops that come from these two, however many they are; None puts them among the
+        photographs, where each picture is as likely as any other.
+    augment: how the crops of photographs are varied.
     resume: go on with the run that was cut in `output`, where its schedule stood; `init` is not read.
     force: start over in an `output` that holds a run.
     steps, seconds: when to stop, whichever comes first; at least one is needed.
@@ -74,6 +79,9 @@ class TrainOptions:
     parts: tuple[str, ...] = ()
     latents: int = 16384
     drawn: int = 0
+    drawn_data: tuple[Path, ...] = ()
+    drawn_share: float | None = None
+    augment: Augment = OFF
     resume: bool = False
     force: bool = False
     steps: int | None = None
@@ -250,7 +258,12 @@ def _check(options: TrainOptions) -> None:
         raise UsageError("there is no CUDA device here: choose cpu or auto")
     if options.resume and options.force:
         raise UsageError("--resume goes on and --force starts over: choose one")
-    for path in (*options.data, options.validation):
+    if options.drawn_share is not None:
+        if not 0 <= options.drawn_share < 1:
+            raise UsageError(f"--drawn-share must be at least 0 and below 1, not {options.drawn_share:g}")
+        if not options.drawn and not options.drawn_data:
+            raise UsageError("--drawn-share needs drawn pictures: give --drawn or --drawn-data")
+    for path in (*options.data, *options.drawn_data, options.validation):
         if path and not path.exists():
             raise ImageError(f"{path} does not exist")
     taken = any((options.output / name).exists() for name in (CHECKPOINT, WEIGHTS))
@@ -342,10 +355,23 @@ def _read(options: TrainOptions, process: Process, seed: int) -> tuple[CropSourc
     Runs beside the compiler.
     """
     threads = max(2, (os.cpu_count() or 2) // process.world)
-    pictures = read_pictures(list(options.data), options.exclude, process.rank, process.world, threads)
-    drawn = drawn_pictures(options.drawn // process.world, pictures.pixels, seed)
-    source = CropSource([*pictures.pixels, *drawn], options.crop, process.device, seed)
-    return source, [len(pictures.pixels) + len(drawn), pictures.unreadable, source.count]
+
+    def read(paths: tuple[Path, ...]) -> Pictures:
+        return read_pictures(list(paths), options.exclude, process.rank, process.world, threads)
+
+    photos = read(options.data)
+    drawn = drawn_pictures(options.drawn // process.world, photos.pixels, seed)
+    unreadable = photos.unreadable
+    if options.drawn_data:
+        stored = read(options.drawn_data)
+        drawn += stored.pixels
+        unreadable += stored.unreadable
+    if options.drawn_share is None:
+        first, others = [*photos.pixels, *drawn], []
+    else:
+        first, others = photos.pixels, [Group(drawn, options.drawn_share)]
+    source = CropSource(first, options.crop, process.device, seed, others, options.augment)
+    return source, [len(photos.pixels) + len(drawn), unreadable, source.count]
 
 
 @contextmanager
