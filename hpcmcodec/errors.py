@@ -8,6 +8,7 @@ __all__ = [
     "ImageError",
     "InterruptedRunError",
     "ModelMismatchError",
+    "OutputExistsError",
     "UsageError",
     "WeightsError",
 ]
@@ -21,6 +22,10 @@ class HpcmError(Exception):
 
 class ImageError(HpcmError):
     """The picture cannot be read, or is of a kind or size that cannot be coded."""
+
+
+class OutputExistsError(HpcmError):
+    """The file to write is there already, and nobody has said that it may be replaced."""
 
 
 class UsageError(HpcmError):
