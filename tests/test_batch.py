@@ -36,6 +36,7 @@ class Bench:
     asked: list[dict[str, Any]] = field(default_factory=list)
     error: Exception | None = None
     notes: tuple[str, ...] = ()
+    meanwhile: Callable[[], None] = lambda: None
 
     def __call__(self, *words: object) -> tuple[int, str, str]:
         code = cli.main([str(word) for word in words])
@@ -57,6 +58,7 @@ class Bench:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         progress(0.5)
+        self.meanwhile()
         header = Header("rwkv", 4, "tiny", 4.25 if target else quality, *image.size, bytes(4), bytes(4))
         psnr = 35.016 if target and target.psnr else None
         data = pack(header, [Tile(b"", buffer.getvalue(), bytes(8))])
@@ -219,6 +221,72 @@ def test_a_bad_picture_does_not_stop_the_rest(hpcm: Bench) -> None:
     assert "2 decoded, 1 failed" in err
 
 
+def test_a_name_that_the_system_refuses_fails_alone(hpcm: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "a" * 251
+    picture("b.png", f"{long}.png")
+    Path("loop.png").symlink_to("loop.png")
+    Path("nowhere.png").symlink_to("gone.png")
+    Path("out.hpcm").symlink_to("out.hpcm")
+    code, _, err = hpcm("encode", f"{long}.png", "loop.png", "nowhere.png", "b.png")
+    assert code == 1
+    assert err.splitlines()[:3] == [
+        f"hpcm: {long}.png: cannot write {long}.hpcm: File name too long",
+        "hpcm: loop.png: Too many levels of symbolic links",
+        "hpcm: nowhere.png: No such file or directory",
+    ]
+    assert "\n1 encoded, 3 failed, " in err
+    assert "1 encoded, 3 failed, " in hpcm("encode", ".", "--output-dir", "out")[2]
+    assert files("out") == ["b.hpcm"]
+    line = "hpcm: cannot write out.hpcm: Too many levels of symbolic links\n"
+    assert hpcm("encode", "b.png", "-o", "out.hpcm") == (1, "", line)
+    for word in ("b" * 300, "[" + "b" * 300 + "]"):
+        assert hpcm("encode", word, "b.png", "--force")[0] in (1, 2)
+        assert hpcm("info", word, "b.hpcm")[0] == 1
+
+
+def test_a_folder_that_cannot_be_searched_fails_alone(hpcm: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: str | Path) -> Any:
+        if Path(folder).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
+        return scan(folder)
+
+    scan = os.scandir
+    monkeypatch.setattr("os.scandir", refuse)
+    picture("in/a.png", "in/locked/b.png", "in/z/c.png", "d.png")
+    code, out, err = hpcm("encode", "in", "-r", "--json")
+    assert code == 1
+    assert err.startswith("hpcm: in/locked: Permission denied\n2 encoded, 1 failed, ")
+    assert records(out)["locked"]["error"] == "in/locked: Permission denied"
+    assert hpcm("encode", "in/locked") == (1, "", "hpcm: in/locked: Permission denied\n")
+    assert "1 encoded, 1 failed, " in hpcm("encode", "in/locked", "d.png")[2]
+
+
+def test_pictures_that_cannot_be_read_are_counted(hpcm: Bench) -> None:
+    picture("in/a.png", "in/IMG_1.HEIC", "in/x/b.cr2", "in/.hidden.heic")
+    Path("in/notes.txt").write_text("not a picture")
+    code, out, err = hpcm("encode", "in", "--json")
+    assert code == 1
+    assert err.startswith("1 encoded, 1 left out that cannot be read (1 .heic), ")
+    assert records(out)["IMG_1.HEIC"]["error"] == ".heic pictures cannot be read"
+    code, _, err = hpcm("encode", "in", "-r", "--force")
+    assert code == 1
+    assert err.startswith("1 encoded, 2 left out that cannot be read (1 .cr2, 1 .heic), ")
+    Path("in/x/b.cr2").rename("in/x/b.txt")
+    Path("in/IMG_1.HEIC").unlink()
+    assert hpcm("encode", "in", "-r", "--force")[0] == 0, "not everything is a picture"
+    assert hpcm("decode", "in", "--force")[0] == 0
+    picture("other/a.jxl", "other/b.jxl")
+    usage_error(hpcm("encode", "other"), "no pictures that can be read in other: 2 .jxl cannot")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_nobody_waits_for_a_named_pipe_in_a_folder(hpcm: Bench) -> None:
+    picture("in/a.png")
+    os.mkfifo("in/b.png")
+    assert hpcm("encode", "in")[0] == 0
+    assert hpcm("encode", "in/*.png", "--force")[0] == 0
+
+
 def test_even_a_bug_does_not(hpcm: Bench) -> None:
     picture("a.png")
     picture("c.png", size=BAD)
@@ -261,6 +329,58 @@ def test_existing_outputs(hpcm: Bench) -> None:
     assert hpcm("encode", "a.png", "b.png", "--force")[0] == 0
     assert describe(Path("a.hpcm").read_bytes())["width"] == 16
     assert hpcm("encode", "a.png", "b.png", "--skip-existing")[2] == "2 skipped\n"
+
+
+def test_an_output_that_appears_meanwhile_stays(hpcm: Bench) -> None:
+    picture("a.png", "b.png")
+
+    def appear() -> None:
+        for name in "ab":
+            Path(f"{name}.hpcm").write_text("mine")
+
+    hpcm.meanwhile = appear
+    code, out, err = hpcm("encode", "a.png")
+    assert (code, out) == (1, "")
+    assert err.startswith("hpcm: a.hpcm exists: ") and "--force" in err
+    Path("a.hpcm").unlink()
+    code, _, err = hpcm("encode", "a.png", "--skip-existing")
+    assert (code, err) == (0, "a.hpcm: skipped, it exists\n")
+    Path("a.hpcm").unlink()
+    Path("b.hpcm").unlink()
+    assert hpcm("encode", "a.png", "b.png", "--skip-existing") == (0, "", "2 skipped\n")
+    assert Path("a.hpcm").read_text() == Path("b.hpcm").read_text() == "mine"
+    assert len(hpcm.asked) == 3, "the second of two was not even begun"
+    assert hpcm("encode", "a.png", "--force")[0] == 0
+    assert describe(Path("a.hpcm").read_bytes())["width"] == 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there one process knows what another is making")
+def test_two_batches_at_the_same_time_share_the_work(hpcm: Bench) -> None:
+    picture("a.png", "b.png", "c.png")
+    words = "encode", ".", "--skip-existing", "--output-dir", "out"
+    told: list[tuple[int, str, str]] = []
+
+    def another() -> None:
+        hpcm.meanwhile = lambda: None
+        told.append(hpcm(*words))
+
+    hpcm.meanwhile = another
+    code, _, err = hpcm(*words)
+    assert (code, told[0][0]) == (0, 0)
+    assert told[0][2].startswith("2 encoded, 1 skipped, "), "the first is being made"
+    assert err.startswith("1 encoded, 2 skipped, ")
+    assert len(hpcm.asked) == 3
+    assert files("out") == ["a.hpcm", "b.hpcm", "c.hpcm"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there one process knows what another is making")
+def test_a_claim_ends_with_its_job(hpcm: Bench) -> None:
+    picture("a.png", size=BAD)
+    assert hpcm("encode", "a.png", "--skip-existing")[0] == 1
+    hpcm.error = KeyboardInterrupt()  # type: ignore[assignment]
+    assert hpcm("encode", "a.png", "--skip-existing")[0] == 130
+    picture("a.png")
+    assert hpcm("encode", "a.png", "--skip-existing")[0] == 0
 
 
 def test_summary_adds_up(hpcm: Bench) -> None:
@@ -429,9 +549,11 @@ def test_an_interrupted_write_leaves_nothing(hpcm: Bench, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     picture("a.png", "b.png")
+    monkeypatch.setattr("os.link", interrupt)
     monkeypatch.setattr("pathlib.Path.replace", interrupt)
-    assert hpcm("encode", "a.png", "b.png") == (130, "", "hpcm: interrupted\n")
-    assert files() == ["a.png", "b.png"]
+    for force in ((), ("--force",)):
+        assert hpcm("encode", "a.png", "b.png", *force) == (130, "", "hpcm: interrupted\n")
+        assert files() == ["a.png", "b.png"]
 
 
 def test_info_of_several(hpcm: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,9 +167,10 @@ def test_a_failed_write_leaves_nothing(hpcm: Hpcm, tmp_path: Path, monkeypatch: 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", full)
-    assert "No space left" in complaint(hpcm("encode", CROP, "-o", "a.hpcm"), 1)
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("os.fsync", full)
+    for force in ((), ("--force",)):
+        assert "No space left" in complaint(hpcm("encode", CROP, "-o", "a.hpcm", *force), 1)
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

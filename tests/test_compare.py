@@ -306,7 +306,7 @@ def test_all_codecs_that_are_there_are_the_default(hpcm: Hpcm) -> None:
 
 
 def test_a_full_disk_leaves_nothing(hpcm: Hpcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, replace: bool) -> None:
         raise HpcmError(f"{path}: No space left on device")
 
     monkeypatch.setattr("hpcmcodec.cli.compare.write_bytes", full)

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -18,9 +18,11 @@ from pathlib import Path
 
 import typer
 
-from ..errors import HpcmError, UsageError
-from ._files import STDIO, check_output, title, write_bytes
-from ._jobs import Job, Plan
+from ..errors import HpcmError, OutputExistsError, UsageError
+from ._claims import Claims
+from ._explain import explain
+from ._files import STDIO, check_output, exists, title, write_bytes
+from ._jobs import Job, Plan, kinds
 from ._show import note, progress, size
 
 __all__ = ["Made", "Progress", "Work", "perform", "share_threads"]
@@ -72,36 +74,63 @@ def perform(
     if as_json and plan.jobs[0].output == STDIO:
         raise UsageError("standard output cannot take both --json and the file: name a file with -o")
     tell = _Tell(verb, plan.several, as_json)
-    todo = []
-    for job in plan.jobs:
-        try:
-            if skip_existing and job.output != STDIO and job.output.exists():
-                tell.skipped(job)
-                continue
-            check_output(job.output, job.source, force, missing_folder=plan.folders)
-            todo.append(job)
-        except HpcmError as error:
-            tell.failed(job, error)
-    with (
-        progress(f"{verb[:-1]}ing", len(todo)) as show,
-        closing(_results(work, todo, processes, show)) as results,
-    ):
-        for job, (made, seconds) in results:
-            try:
-                if isinstance(made, HpcmError):
-                    raise made
-                if plan.folders:
-                    _make_folder(job.output.parent)
-                write_bytes(job.output, made.data)
-                tell.done(job, made, seconds)
-            except HpcmError as error:
-                if plan.several and type(error) is fatal:
-                    raise
-                tell.failed(job, error)
+    for folder, error in plan.unreadable:
+        tell.failed(folder, None, error)
+    tell.left_out(plan.left_out)
+    todo = list(_checked(plan, force, skip_existing, tell))
+    with Claims() as claims, progress(f"{verb[:-1]}ing", len(todo)) as show:
+        jobs = _unclaimed(todo, claims, tell) if skip_existing else iter(todo)
+        with closing(_results(work, jobs, min(processes, len(todo)), show)) as results:
+            for job, (made, seconds) in results:
+                try:
+                    if isinstance(made, HpcmError):
+                        raise made
+                    if plan.folders:
+                        _make_folder(job.output.parent)
+                    write_bytes(job.output, made.data, replace=force)
+                    tell.done(job, made, seconds)
+                except HpcmError as error:
+                    if skip_existing and isinstance(error, OutputExistsError):
+                        tell.skipped(job)
+                    elif plan.several and type(error) is fatal:
+                        raise
+                    else:
+                        tell.failed(job.source, job.output, error)
+                claims.release(job.output)
     if plan.several:
         note(tell.summary())
-    if tell.failures:
+    if tell.failures or plan.left_out:
         raise typer.Exit(HpcmError.exit_code)
+
+
+def _checked(plan: Plan, force: bool, skip_existing: bool, tell: _Tell) -> Iterator[Job]:
+    """The jobs whose outputs can be written, as far as that can be said before."""
+    for job in plan.jobs:
+        try:
+            if skip_existing and _is_made(job):
+                tell.skipped(job)
+                continue
+            check_output(job.output, force, job.source, missing_folder=plan.folders)
+        except HpcmError as error:
+            tell.failed(job.source, job.output, error)
+        else:
+            yield job
+
+
+def _unclaimed(jobs: Iterable[Job], claims: Claims, tell: _Tell) -> Iterator[Job]:
+    """The jobs that no other process has done or is doing, each looked at when its turn comes."""
+    for job in jobs:
+        if not claims.take(job.output):
+            tell.skipped(job, "another process is making it")
+        elif _is_made(job):
+            claims.release(job.output)
+            tell.skipped(job)
+        else:
+            yield job
+
+
+def _is_made(job: Job) -> bool:
+    return job.output != STDIO and exists(job.output)
 
 
 def share_threads(threads: int | None, processes: int) -> int | None:
@@ -122,6 +151,7 @@ class _Tell:
     successes: list[tuple[int, int, int, float]] = field(default_factory=list)  # out, in, pixels, bits
     skips: int = 0
     failures: int = 0
+    others: Sequence[Path] = ()  # left out
 
     def done(self, job: Job, made: Made, seconds: float) -> None:
         self.successes.append((len(made.data), made.source_bytes, made.pixels, made.bpp * made.pixels))
@@ -129,18 +159,23 @@ class _Tell:
             note(f"hpcm: note: {title(job.source)}: {line}")
         if not self.several:
             note(f"{title(job.output, 'standard output')}: {made.says}, {seconds:.1f} s")
-        self._record(job, made, seconds=round(seconds, 3))
+        self._record(job.source, job.output, made, seconds=round(seconds, 3))
 
-    def skipped(self, job: Job) -> None:
+    def skipped(self, job: Job, why: str = "it exists") -> None:
         self.skips += 1
         if not self.several:
-            note(f"{job.output}: skipped, it exists")
-        self._record(job, skipped=True)
+            note(f"{job.output}: skipped, {why}")
+        self._record(job.source, job.output, skipped=True)
 
-    def failed(self, job: Job, error: HpcmError) -> None:
+    def left_out(self, paths: Sequence[Path]) -> None:
+        self.others = paths
+        for path in paths:
+            self._record(path, None, error=f"{path.suffix.lower()} pictures cannot be read")
+
+    def failed(self, source: Path, output: Path | None, error: HpcmError) -> None:
         self.failures += 1
-        name, line = title(job.source), " ".join(str(error).split())
-        self._record(job, error=line)
+        name, line = title(source), " ".join(str(error).split())
+        self._record(source, output, error=line)
         if not self.several:
             raise error
         note(f"hpcm: {line}" if name in line else f"hpcm: {name}: {line}")
@@ -148,6 +183,8 @@ class _Tell:
     def summary(self) -> str:
         counts = {f"{self.verb}d": len(self.successes), "skipped": self.skips, "failed": self.failures}
         parts = [f"{count} {what}" for what, count in counts.items() if count]
+        if self.others:
+            parts.append(f"{len(self.others)} left out that cannot be read ({kinds(self.others)})")
         if self.successes:
             written, read, pixels, bits = map(sum, zip(*self.successes, strict=True))
             parts += [f"{size(written)} from {size(read)}", f"{bits / pixels:.2f} bpp"]
@@ -155,7 +192,8 @@ class _Tell:
 
     def _record(
         self,
-        job: Job,
+        source: Path,
+        output: Path | None,
         made: Made | None = None,
         seconds: float | None = None,
         skipped: bool = False,
@@ -165,8 +203,8 @@ class _Tell:
             return
         psnr = made.psnr if made else None
         record = {
-            "path": str(job.source),
-            "output": str(job.output),
+            "path": str(source),
+            "output": None if output is None else str(output),
             "bytes": len(made.data) if made else None,
             "bpp": made.bpp if made else None,
             "quality": made.quality if made else None,
@@ -187,10 +225,9 @@ def _make_folder(folder: Path) -> None:
 
 
 def _results(
-    work: Work, jobs: list[Job], processes: int, show: Progress
+    work: Work, jobs: Iterator[Job], processes: int, show: Progress
 ) -> Generator[tuple[Job, Result], None, None]:
     """Each job with its result, as they come; `show` gets the number of jobs done."""
-    processes = min(processes, len(jobs))
     if processes > 1:
         for done, result in enumerate(_side_by_side(work, jobs, processes), 1):
             show(done)
@@ -209,15 +246,15 @@ def _attempt(work: Work, source: Path, report: Progress) -> Result:
     except HpcmError as error:
         made = error
     except Exception as error:  # a bug met by one picture is no reason to leave the others
-        what = f"{type(error).__name__}: {error} (--debug shows where)"
-        made = HpcmError(f"{title(source)}: {'out of memory' if isinstance(error, MemoryError) else what}")
+        made = HpcmError(f"{title(source)}: {explain(error)[0]}")
         made.__cause__ = error
     return made, time.perf_counter() - start
 
 
-def _side_by_side(work: Work, jobs: list[Job], processes: int) -> Generator[tuple[Job, Result], None, None]:
+def _side_by_side(
+    work: Work, waiting: Iterator[Job], processes: int
+) -> Generator[tuple[Job, Result], None, None]:
     """Hand out jobs to processes; one that dies fails its job only, and another takes its place."""
-    waiting = iter(jobs)
     busy: dict[Connection, tuple[BaseProcess, Job]] = {}
 
     def hand(worker: tuple[Connection, BaseProcess]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..container import MAX_PIXELS
-from ..errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError, UsageError
+from ..errors import (
+    CorruptFileError,
+    HpcmError,
+    ImageError,
+    ModelMismatchError,
+    OutputExistsError,
+    UsageError,
+)
 from ..files import write_whole
 
 if TYPE_CHECKING:
@@ -22,6 +31,9 @@ __all__ = [
     "about",
     "check_new",
     "check_output",
+    "exists",
+    "is_file",
+    "is_folder",
     "open_picture",
     "read_bytes",
     "title",
@@ -29,6 +41,8 @@ __all__ = [
 ]
 
 STDIO = Path("-")
+# The methods of Path that ask the same raise where a file system refuses an answer, as for too long a name.
+exists, is_file, is_folder = os.path.exists, os.path.isfile, os.path.isdir
 
 
 def title(path: Path, pipe: str = "standard input") -> str:
@@ -72,57 +86,76 @@ def open_picture(data: bytes, path: Path) -> Image.Image:
         raise ImageError(f"{title(path)}: {error}") from None
 
 
-def check_output(path: Path, source: Path, force: bool, missing_folder: bool = False) -> None:
-    """Refuse now what could not be written later, before time is spent. A missing folder may be no harm.
+def check_output(
+    path: Path,
+    force: bool,
+    source: Path | None = None,
+    missing_folder: bool = False,
+    advice: str = "name another file with -o, leave it with --skip-existing, or overwrite it with --force",
+) -> None:
+    """Refuse now what could not be written later, before time is spent.
+
+    Args:
+        force: overwrite what is there, but never `source`, the input.
+        missing_folder: a missing folder does no harm, because it will be made.
+        advice: what to do about a file that exists.
 
     Raises:
-        UsageError: the output is the input, or a terminal that is to show binary data.
-        HpcmError: the output exists and `force` is not set, is a folder, or its folder is missing.
+        UsageError: the output is the input, or a terminal that would show binary data.
+        HpcmError: the output exists and `force` is not set, is a folder, or its folder takes no files.
     """
     if path == STDIO:
         if sys.stdout.isatty():
             raise UsageError("will not write binary data to a terminal: name a file with -o, or use a pipe")
         return
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    except OSError as error:  # such as a name that is too long
+        raise HpcmError(f"cannot write {path}: {error.strerror or error}") from None
+    if stat.S_ISDIR(mode):
         raise HpcmError(f"{path} is a folder: name a file with -o")
-    if not missing_folder and not path.parent.is_dir():
-        raise HpcmError(f"the folder {path.parent} does not exist")
-    if path.is_file():
-        if source.is_file() and path.samefile(source):
-            raise UsageError(f"{path} is the input itself: name another file with -o")
-        if not force:
-            raise HpcmError(
-                f"{path} exists: name another file with -o, leave it with --skip-existing, or overwrite it"
-                " with --force"
-            )
+    if mode and not stat.S_ISREG(mode):  # a device or a named pipe
+        return
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    if not is_folder(folder):
+        if not missing_folder:
+            raise HpcmError(f"the folder {folder} does not exist")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise HpcmError(f"cannot write {path}: no permission to write in its folder")
+    if mode and source and is_file(source) and path.samefile(source):
+        raise UsageError(f"{path} is the input itself: name another file with -o")
+    if mode and not force:
+        raise OutputExistsError(f"{path} exists: {advice}")
 
 
 def check_new(path: Path, force: bool) -> None:
     """Refuse now what could not be written when long work is done.
 
     Raises:
-        UsageError: the folder is missing, or the file exists and `force` is not set.
+        UsageError: the file exists and `force` is not set, or it cannot be written.
     """
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: its folder does not exist")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists: name another file, or overwrite it with --force")
+    try:
+        check_output(path, force, advice="name another file, or overwrite it with --force")
+    except HpcmError as error:
+        raise UsageError(str(error)) from None
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, replace: bool) -> None:
     """Write a file whole or not at all, or to standard output for `-`.
 
     Raises:
+        OutputExistsError: there is a file, perhaps only since a moment ago, and it is not to be replaced.
         HpcmError: it cannot be written, as on a full disk; nothing is left of it.
     """
     if path == STDIO:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-        return
-    if path.exists() and not path.is_file():  # a device or a named pipe
+    elif exists(path) and not is_file(path):  # a device or a named pipe
         try:
             path.write_bytes(data)
         except OSError as error:
             raise HpcmError(f"cannot write {path}: {error.strerror or error}") from error
     else:
-        write_whole(path, data)
+        write_whole(path, data, replace)

@@ -14,6 +14,7 @@ import typer
 from .. import __version__
 from ..errors import HpcmError
 from . import bench, compare, decode, encode, export, info, models, selftest, train
+from ._explain import explain
 
 __all__ = ["app", "main", "run"]
 
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        line, code = _explain(error)
+        line, code = explain(error)
     if line:  # `hpcm` alone has printed its help
         print(f"hpcm: {' '.join(line.split())}", file=sys.stderr)
     return code
@@ -87,20 +88,3 @@ def run() -> NoReturn:
         except OSError:  # a full disk or a reader that has gone: what was promised is not all there
             code = code or HpcmError.exit_code
     os._exit(code)
-
-
-def _explain(error: Exception) -> tuple[str, int]:
-    if isinstance(error, HpcmError):
-        return str(error), error.exit_code
-    # Typer's own errors about usage; their common base has no public name in every version.
-    if hasattr(error, "format_message"):
-        context = getattr(error, "ctx", None)
-        hint = f" (see {context.command_path} --help)" if context else ""
-        message = error.format_message().rstrip(".")
-        return message and message + hint, getattr(error, "exit_code", 2)
-    if isinstance(error, MemoryError):
-        return "out of memory", HpcmError.exit_code
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}", HpcmError.exit_code
-    return f"{type(error).__name__}: {error} (--debug shows where)", HpcmError.exit_code

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import model_config
-from ..errors import HpcmError, ImageError, UsageError
+from ..errors import ImageError, UsageError
 from ._files import STDIO, about, check_output, open_picture, read_bytes, title, write_bytes
 from ._options import (
     Device,
@@ -91,7 +91,7 @@ def compare(
         made = evaluation.sheet(pixels, samples, window)
         file = io.BytesIO()
         made.save(file, "PNG")
-    write_bytes(output, file.getvalue())
+    write_bytes(output, file.getvalue(), replace=force)
     if as_json:
         typer.echo(json.dumps(_record(picture, output, bpp, pixels, window, samples), indent=2))
     else:
@@ -109,9 +109,7 @@ def _check_output(output: Path, source: Path, force: bool, as_json: bool) -> Non
             raise UsageError("standard output cannot take both --json and the picture: name a file with -o")
     elif output.suffix.lower() != ".png":
         raise UsageError(f"the comparison is a PNG: name a file that ends with .png, not {output}")
-    elif output.is_file() and not force and not (source.is_file() and output.samefile(source)):
-        raise HpcmError(f"{output} exists: name another file with -o, or overwrite it with --force")
-    check_output(output, source, force)
+    check_output(output, force, source, advice="name another file with -o, or overwrite it with --force")
 
 
 def _others(names: str | None) -> list[Codec]:
