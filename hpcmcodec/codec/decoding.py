@@ -64,7 +64,8 @@ def decode_picture(
         progress: called with the share done, 0 to 1.
 
     Returns:
-        The picture in the mode L, LA, RGB or RGBA, its metadata in `info`.
+        The picture in the mode L, LA, RGB or RGBA, its metadata in `info`; that of a crop shows no more than
+        the crop does.
 
     Raises:
         CorruptFileError: not a `.hpcm` file, or truncated or damaged.
@@ -107,7 +108,10 @@ def decode_picture(
         rgb[top : lost.top + lost.height - area.top, left : lost.left + lost.width - area.left] = BROKEN
     if alpha is not None:
         alpha = alpha[area.top : area.top + area.height, area.left : area.left + area.width]
-    decoded = pictures.Pixels(rgb, header.grey, alpha, container.metadata, ())
+    metadata = container.metadata
+    if (area.width, area.height) != (header.width, header.height):
+        metadata = pictures.cropped_metadata(metadata, area.width, area.height, notes)
+    decoded = pictures.Pixels(rgb, header.grey, alpha, metadata, ())
     return Decoded(pictures.to_image(decoded), tuple(notes), tuple(damage))
 
 

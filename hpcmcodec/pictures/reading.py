@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import ImageError, UsageError
 from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, converter, fitting_profile, has_grey_palette
-from .metadata import upright_metadata
+from .metadata import turn_by_pillow, upright_metadata
 from .pillow import one_line
 from .samples import DEEP, Samples, to_8_bits
 
@@ -65,7 +65,7 @@ def read(image: Picture, frame: int | None = None, strip: bool = False) -> Pixel
         return _from_array(np.asarray(image))
     _seek(image, frame)
     with one_line("the picture cannot be read"):
-        samples = Samples(image)
+        samples, turned = Samples(image), turn_by_pillow(image)
         image.load()
     if min(image.size) < 1:
         raise ImageError("the picture has no pixels")
@@ -74,7 +74,7 @@ def read(image: Picture, frame: int | None = None, strip: bool = False) -> Pixel
         raise ImageError(f"the picture has {what}, which cannot be coded: convert it to 8 or 16 bits first")
 
     notes, lost = list(samples.notes), list[str]()
-    orientation, exif, xmp = upright_metadata(image, lost)
+    orientation, exif, xmp = upright_metadata(image, lost, turned)
     grey = samples.grey or image.mode in GREY or has_grey_palette(image)
     convert = converter(image, notes)
     with one_line("the picture cannot be read"):

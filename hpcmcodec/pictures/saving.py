@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from ..errors import ImageError
 from .colour import profile_space
-from .metadata import EXIF_IFD, EXIF_PREFIX, EXIF_START, INTEROP_IFD, descriptive
+from .exif import EXIF_PREFIX, EXIF_START
+from .metadata import descriptive
 from .pillow import one_line
 from .reading import Pixels
 from .samples import TIFF_XMP
@@ -22,6 +23,7 @@ INFO = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 # What a decoder hands on should lose as little as its format allows.
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+    "BMP": {"dpi": (0, 0)},  # else Pillow says 96
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "exact": True},
 }
@@ -104,9 +106,8 @@ def _is_parsable(exif: bytes) -> bool:
 
 def _tiff_tags(exif: bytes) -> Image.Exif:
     """EXIF as tags for Pillow to write into a TIFF; none where it cannot be parsed."""
-    if not _is_parsable(exif):
-        return Image.Exif()
-    tags = descriptive(exif)
-    if EXIF_IFD in tags:
-        tags.get_ifd(EXIF_IFD).pop(INTEROP_IFD, None)  # an offset into the old bytes
+    tags = Image.Exif()
+    if _is_parsable(exif):
+        tags.load(exif)
+        tags.load(descriptive(tags))
     return tags
