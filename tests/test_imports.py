@@ -24,7 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "container": (),
     "entropy": (),
     "errors": (),
-    "evaluation": ("codec", "files", "metrics"),
+    "evaluation": ("codec", "files", "metrics", "pictures"),
     "files": (),
     "layers": ("ops",),
     "metrics": (),
@@ -38,9 +38,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models.schedule": (),
     "models.transforms": ("layers",),
     "ops": (),
-    "pictures": (),
+    "pictures": ("container",),
     "selftest": ("config", "entropy", "models", "zoo"),
-    "training": ("config", "entropy", "files", "layers", "metrics", "models", "ops", "selftest", "zoo"),
+    "training": (
+        *("config", "entropy", "files", "layers", "metrics", "models", "ops", "pictures", "selftest"),
+        "zoo",
+    ),
     "zoo": ("config", "models"),
 }
 STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..container import MAX_PIXELS
 from ..errors import (
     CorruptFileError,
     HpcmError,
@@ -73,17 +70,9 @@ def read_bytes(path: Path) -> bytes:
 
 def open_picture(data: bytes, path: Path) -> Image.Image:
     """A picture from the bytes of a file, its pixels not yet decoded."""
-    from PIL import Image, UnidentifiedImageError
+    from .. import pictures
 
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what is over twice this
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise ImageError(f"{title(path)} is not a picture that can be read") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{title(path)}: {error}") from None
+    return pictures.open_picture(data, title(path))
 
 
 def check_output(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,9 @@ from PIL import Image
 from .. import pictures, zoo
 from ..config import model_config
 from ..container import PROFILES, Area, Header, unpack
-from ..errors import CorruptFileError, ModelMismatchError, UsageError, WeightsError
+from ..errors import CorruptFileError, ImageError, ModelMismatchError, UsageError, WeightsError
 from ..models import synthesise_area
+from ..pictures.pillow import one_line
 
 if TYPE_CHECKING:
     from ..models import HPCM
@@ -136,12 +135,11 @@ def _describe(header: Header, number: int) -> str:
 def _alpha(png: bytes, header: Header) -> tuple[NDArray[np.uint8] | None, str]:
     """The alpha channel, or what is wrong with it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(png), formats=("PNG",))
+        image = pictures.open_picture(png, formats=("PNG",), repair=False)
         if image.size == (header.width, header.height) and image.mode == "L":
-            return np.asarray(image), ""
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            with one_line("the alpha channel cannot be read"):
+                return np.asarray(image), ""
+    except ImageError:
         pass
     return None, "damaged .hpcm file: its alpha channel cannot be read"
 

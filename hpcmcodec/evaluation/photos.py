@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from .. import codec
+from .. import codec, pictures
 from ..errors import ImageError, UsageError
 
 __all__ = ["Photo", "find_photos", "read_photo"]
@@ -48,15 +46,14 @@ def find_photos(folder: str | os.PathLike[str], limit: int | None = None) -> lis
     if limit is not None and limit < 1:
         raise UsageError(f"the limit is a number of pictures, 1 or more, not {limit}")
     folder = Path(folder)
-    formats = Image.registered_extensions()
     try:
         files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise UsageError(f"cannot read the folder {folder}: {error.strerror}") from error
-    pictures = [path for path in files if formats.get(path.suffix.lower()) in Image.OPEN and path.is_file()]
-    if not pictures:
+    files = [path for path in files if pictures.is_picture_name(path.name) and path.is_file()]
+    if not files:
         raise UsageError(f"no pictures in {folder}")
-    return [_check(path) for path in pictures[:limit]]
+    return [_check(path) for path in files[:limit]]
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -82,14 +79,10 @@ def _bytes(path: Path) -> bytes:
 
 
 def _pixels(data: bytes, path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
+    with pictures.open_picture(data, str(path)) as image:
+        try:
             if image.has_transparency_data:
                 raise ImageError("it has transparency, which the codecs would keep each in its own way")
             return codec.to_rgb(image)
-    except UnidentifiedImageError:
-        raise ImageError(f"{path} is not a picture that can be read") from None
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot read the picture {path}: {error}") from error
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error

@@ -1,22 +1,71 @@
-"""What is common to all calls of Pillow."""
+"""What is common to all calls of Pillow: whose fault an exception is, and whose limit on pixels counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ..errors import ImageError
+from PIL import Image
 
-__all__ = ["one_line"]
+from ..errors import HpcmError, ImageError
+
+__all__ = ["one_line", "own_limit", "remember", "remembered"]
 
 
 @contextmanager
 def one_line(failure: str) -> Iterator[None]:
-    """Damaged files make Pillow raise whatever its readers stumble over; a person needs one line of it."""
+    """Damaged files make Pillow raise whatever its readers stumble over; a person needs one line of it.
+
+    This is the one place that says which exceptions mean that a file is bad: all but a lack of memory.
+    """
     try:
         yield
-    except ImageError:
+    except (HpcmError, MemoryError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{failure}: {reason}") from error
+
+
+class _Lifted:
+    """How many threads read a picture above the caller's limit, and what that limit was."""
+
+    lock = threading.Lock()
+    readers = 0
+    limit: int | None = None
+
+
+@contextmanager
+def own_limit(size: tuple[int, int] | None) -> Iterator[None]:
+    """Read a picture of this size (None if it is not known yet) whatever `Image.MAX_IMAGE_PIXELS` says.
+
+    The caller's limit is for the caller's own pictures. Some of Pillow's readers look at nothing but that
+    number, so it has to be lifted while they run, and only where the picture is above it.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    with _Lifted.lock:
+        lift = _Lifted.readers > 0 or (limit is not None and (size is None or size[0] * size[1] > limit))
+        if lift:
+            if not _Lifted.readers:
+                _Lifted.limit, Image.MAX_IMAGE_PIXELS = limit, None
+            _Lifted.readers += 1
+    try:
+        yield
+    finally:
+        with _Lifted.lock:
+            if lift:
+                _Lifted.readers -= 1
+                # A limit that the caller has set meanwhile is the caller's latest word.
+                if not _Lifted.readers and Image.MAX_IMAGE_PIXELS is None:
+                    Image.MAX_IMAGE_PIXELS = _Lifted.limit
+
+
+def remember(image: Image.Image, notes: Sequence[str]) -> None:
+    """Keep with a picture what is to be told when it is read; a copy of the picture does not have it."""
+    image.__dict__["_hpcm_notes"] = (*remembered(image), *notes)
+
+
+def remembered(image: Image.Image) -> tuple[str, ...]:
+    notes: tuple[str, ...] = image.__dict__.get("_hpcm_notes", ())
+    return notes

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..container import MAX_PIXELS
 from ..errors import ImageError, UsageError
 from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, converter, fitting_profile, has_grey_palette
 from .metadata import turn_by_pillow, upright_metadata
-from .pillow import one_line
+from .opening import check_size
+from .pillow import one_line, own_limit, remembered
 from .samples import DEEP, Samples, to_8_bits
 
 __all__ = ["Picture", "Pixels", "read"]
@@ -47,7 +49,9 @@ class Pixels:
     notes: tuple[str, ...] = ()
 
 
-def read(image: Picture, frame: int | None = None, strip: bool = False) -> Pixels:
+def read(
+    image: Picture, frame: int | None = None, strip: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> Pixels:
     """Take a picture apart into 8-bit arrays and metadata.
 
     Args:
@@ -55,6 +59,8 @@ def read(image: Picture, frame: int | None = None, strip: bool = False) -> Pixel
             `H x W x 4`. An array is not copied where it need not be.
         frame: which one of an animation or of several pages, from 0; the picture is left standing there.
         strip: leave colour profile, EXIF and XMP out. The orientation is applied all the same.
+        max_pixels: the most that a PIL picture may have, asked before its pixels are decoded; None for no
+            limit. `Image.MAX_IMAGE_PIXELS` is neither used nor changed.
 
     Raises:
         ImageError: the picture cannot be read, or is of a kind that cannot be coded.
@@ -64,7 +70,8 @@ def read(image: Picture, frame: int | None = None, strip: bool = False) -> Pixel
         _check_frame(frame, 1)
         return _from_array(np.asarray(image))
     _seek(image, frame)
-    with one_line("the picture cannot be read"):
+    check_size(image.size, max_pixels)
+    with one_line("the picture cannot be read"), own_limit(image.size):
         samples, turned = Samples(image), turn_by_pillow(image)
         image.load()
     if min(image.size) < 1:
@@ -73,7 +80,7 @@ def read(image: Picture, frame: int | None = None, strip: bool = False) -> Pixel
         what = "floating-point samples" if image.mode == "F" else f"the mode {image.mode}"
         raise ImageError(f"the picture has {what}, which cannot be coded: convert it to 8 or 16 bits first")
 
-    notes, lost = list(samples.notes), list[str]()
+    notes, lost = [*remembered(image), *samples.notes], list[str]()
     orientation, exif, xmp = upright_metadata(image, lost, turned)
     grey = samples.grey or image.mode in GREY or has_grey_palette(image)
     convert = converter(image, notes)
@@ -113,7 +120,7 @@ def _seek(image: Image.Image, frame: int | None) -> None:
         )
     _check_frame(frame, count)
     if frame is not None and count > 1:
-        with one_line("the picture cannot be read"):
+        with one_line("the picture cannot be read"), own_limit(image.size):
             image.seek(frame)
 
 
@@ -141,7 +148,9 @@ def _gather(
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        values = np.asarray(convert(image.crop((0, top, width, bottom))))
+        # As crop() does, which the caller's limit on pixels would make fail.
+        part = image.resize((width, bottom - top), Image.Resampling.NEAREST, (0, top, width, bottom))
+        values = np.asarray(convert(part))
         values = values.reshape(bottom - top, width, -1)
         if alpha_as_stored is not None:
             if samples.transparent is None:

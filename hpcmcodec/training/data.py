@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import random
-import struct
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .. import pictures
 from ..errors import ImageError
 from ..models import HPCM
 from .augment import OFF, REACH, Augment, resample
@@ -40,7 +39,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
     """Name and content (or where it lies) of every picture in a folder, at any depth, or in a tar."""
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in SUFFIXES:
+            if file.suffix.lower() in SUFFIXES and file.is_file():
                 yield str(file.relative_to(path)), file
     elif path.is_file() and tarfile.is_tarfile(path):
         with tarfile.open(path) as tar:
@@ -54,10 +53,12 @@ def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
 
 
 def _decode(source: bytes | Path) -> np.ndarray | None:
+    """The pixels of a picture; None where it cannot be read."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError):
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        with pictures.open_picture(data) as image:
+            return pictures.read(image).rgb
+    except (ImageError, OSError):
         return None
 
 
