@@ -25,10 +25,10 @@ ROWS = [(preset, phase) for preset in COUNTS for phase in range(len(PHASES["rwkv
 
 
 def likelihoods(
-    model: HPCM, x: Tensor, quality: Tensor, noise: bool | None = None
+    model: HPCM, x: Tensor, quality: Tensor, noise: bool | None = None, tune: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x_hat and the likelihoods of y and z."""
-    out = model(x, quality, noise=noise)
+    out = model(x, quality, noise=noise, tune=tune)
     assert set(out) == {"x_hat", "likelihoods"} and set(out["likelihoods"]) == {"y", "z"}
     return out["x_hat"], out["likelihoods"]["y"], out["likelihoods"]["z"]
 
@@ -93,7 +93,9 @@ def test_gradients_reach_every_parameter(config: ModelConfig) -> None:
     model = build_tiny(config).train()
     # 2 x 3 windows and more on every scale, and a picture for each quality, whose rows all take part then.
     x = to_input(kodak_crop())[..., :128, :64].repeat(len(LAMBDAS), 1, 1, 1)
-    x_hat, y, z = likelihoods(model, x, torch.arange(1.0, len(LAMBDAS) + 1))
+    x_hat, y, z = likelihoods(
+        model, x, torch.arange(1.0, len(LAMBDAS) + 1), tune=torch.linspace(0, 1, len(LAMBDAS)) + 0.1
+    )
     ((x_hat - x).square().mean() - y.log2().mean() - z.log2().mean()).backward()
     for name, p in model.named_parameters():
         assert p.grad is not None, name
@@ -106,7 +108,7 @@ def test_gradients_reach_every_parameter(config: ModelConfig) -> None:
 
 def test_every_parameter_has_its_part() -> None:
     """Fingerprints cover all that decoding depends on; what is left is the encoder's alone."""
-    encoder = ("g_a.", "h_a.", "gain_y.", "gain_z.")
+    encoder = ("g_a.", "h_a.", "gain_y.", "gain_z.", "tune_g_a.", "tune_h_a.")
     for name, _ in HPCM(TINY[4]).named_parameters():
         parts = [name.startswith(part) for part in (ENTROPY_PARTS, SYNTHESIS_PARTS, encoder)]
         assert sum(parts) == 1, name

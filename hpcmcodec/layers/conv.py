@@ -22,6 +22,7 @@ class PConvRB(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.partial = channels // 4
         self.spatial = nn.Conv2d(self.partial, self.partial, 3, padding=1)
         self.expand = nn.Conv2d(channels, 4 * channels, 1)

@@ -2,7 +2,8 @@
 
 from ..entropy import coders
 from ..layers import DWConvRB, OmniShift, PConvRB, RWKVBlock
-from .hpcm import HPCM, QUALITY_PARTS, Compressed
+from . import transforms
+from .hpcm import HPCM, QUALITY_PARTS, TUNE_PARTS, Compressed
 from .windows import STRIDE, analyse_area, synthesise_area
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "QUALITY_PARTS",
     "REGIONS",
     "STRIDE",
+    "TUNE_PARTS",
     "Compressed",
     "OmniShift",
     "analyse_area",
@@ -17,4 +19,10 @@ __all__ = [
 ]
 
 # What is worth compiling for training: (owner, name) of functions that run often with the same shapes.
-REGIONS = ((RWKVBlock, "mix"), (PConvRB, "forward"), (DWConvRB, "forward"), (coders, "rate"))
+REGIONS = (
+    (RWKVBlock, "mix"),
+    (PConvRB, "forward"),
+    (DWConvRB, "forward"),
+    (coders, "rate"),
+    (transforms, "modulate"),
+)

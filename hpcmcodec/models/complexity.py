@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
-from .hpcm import HPCM, QUALITY_PARTS
+from .hpcm import HPCM, QUALITY_PARTS, TUNE_PARTS
 
 __all__ = ["complexity"]
 
@@ -30,10 +30,9 @@ def complexity(config: ModelConfig) -> dict[str, int | float]:
     """
     with torch.device("meta"):
         model = HPCM(config).eval()
-        # The vectors of the quality are this codec's own; published counts leave them out.
-        parameters = sum(
-            p.numel() for name, p in model.named_parameters() if not name.startswith(QUALITY_PARTS)
-        )
+        # The vectors of quality and tune are this codec's own; published counts leave them out.
+        own_parts = QUALITY_PARTS + TUNE_PARTS
+        parameters = sum(p.numel() for name, p in model.named_parameters() if not name.startswith(own_parts))
         x, quality = torch.zeros(1, 3, SIDE, SIDE), torch.ones(1)
         own = {torch.ops.hpcm.depthwise: _depthwise}
         encoder, total = (FlopCounterMode(display=False, custom_mapping=own) for _ in range(2))

@@ -30,16 +30,26 @@ from ..layers.exact import Grid, Tables
 from .context import Coder, ContextModel
 from .exact import ExactHyperSynthesis, ExactQualityTable, replace_context
 from .schedule import STEPS, pyramid
-from .transforms import analysis, hyper_analysis, hyper_synthesis, last_in_float, synthesis
+from .transforms import (
+    Tune,
+    analysis,
+    hyper_analysis,
+    hyper_synthesis,
+    run_transform,
+    synthesis,
+    zeros_where_missing,
+)
 
 __all__ = ["HPCM", "Compressed", "HyperParams", "reproducible"]
 
 # What the decoder must reproduce bit for bit, and what only shapes the pixels; the rest is the encoder's.
 ENTROPY_PARTS = ("h_s.", "context.", "inverse_gain_z.", "scale_z.", "quant_step.")
-SYNTHESIS_PARTS = ("g_s.", "inverse_gain_y.")
+SYNTHESIS_PARTS = ("g_s.", "inverse_gain_y.", "tune_g_s.")
 
 # What depends on the quality: vectors, one row per integer quality.
 QUALITY_PARTS = ("gain_", "inverse_gain_", "scale_z", "quant_step")
+# What depends on tune: vectors that are zero until they are trained.
+TUNE_PARTS = ("tune_g_a.", "tune_g_s.", "tune_h_a.", "gain_y.tune", "inverse_gain_y.tune")
 
 MISMATCH = (
     "the latent decoded here is not the one that was encoded: the file is damaged, or this machine computes "
@@ -61,9 +71,29 @@ class QualityTable(nn.Module):
             nn.init.constant_(values, low + (high - low) * row / last)
 
     def forward(self, quality: Tensor) -> Tensor:
+        return self.interpolate(quality, self.log).exp()
+
+    def interpolate(self, quality: Tensor, rows: Tensor) -> Tensor:
+        """`B x *shape` of `qualities x *shape`."""
         level = torch.arange(1, len(LAMBDAS) + 1, device=quality.device, dtype=torch.float32)
         hat = (1 - (quality.float()[:, None] - level).abs()).clamp_min(0)
-        return (hat @ self.log.float().flatten(1)).unflatten(1, self.log.shape[1:]).exp()
+        return (hat @ rows.float().flatten(1)).unflatten(1, rows.shape[1:])
+
+
+class TunedQualityTable(QualityTable):
+    """A QualityTable with a second row for each quality, which counts in proportion to tune."""
+
+    def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
+        super().__init__(*shape, low=low, high=high)
+        self.tune = nn.Parameter(torch.zeros_like(self.log))
+        self.register_load_state_dict_pre_hook(zeros_where_missing)
+
+    def forward(self, quality: Tensor, tune: Tensor | None = None) -> Tensor:
+        plain = super().forward(quality)
+        if tune is None:
+            return plain
+        rows = self.interpolate(quality, self.tune)
+        return plain * (rows * tune.float().view(-1, *[1] * (rows.dim() - 1))).exp()
 
 
 @dataclass(frozen=True)
@@ -131,8 +161,9 @@ class HPCM(nn.Module):
         self.h_a = hyper_analysis(sizes.M, sizes.N)
         self.h_s = hyper_synthesis(sizes.M, sizes.N)
         self.context = ContextModel(config)
-        self.gain_y = QualityTable(sizes.M, low=-0.9, high=0.9)
-        self.inverse_gain_y = QualityTable(sizes.M, low=0.9, high=-0.9)
+        self.tune_g_a, self.tune_g_s, self.tune_h_a = (Tune(t) for t in (self.g_a, self.g_s, self.h_a))
+        self.gain_y = TunedQualityTable(sizes.M, low=-0.9, high=0.9)
+        self.inverse_gain_y = TunedQualityTable(sizes.M, low=0.9, high=-0.9)
         self.gain_z = QualityTable(sizes.N)
         self.inverse_gain_z = QualityTable(sizes.N)
         self.scale_z = QualityTable(sizes.N, low=0.3, high=0.3)
@@ -176,7 +207,7 @@ class HPCM(nn.Module):
         return {name: m for name, m in named if isinstance(m, Grid) and not m.fixed}
 
     def forward(
-        self, x: Tensor, quality: Tensor, noise: bool | None = None
+        self, x: Tensor, quality: Tensor, noise: bool | None = None, tune: Tensor | None = None
     ) -> dict[str, Tensor | dict[str, Tensor]]:
         """Estimate rate and reconstruct, as CompressAI's models do.
 
@@ -184,21 +215,22 @@ class HPCM(nn.Module):
             x: `B x 3 x H x W`.
             quality: `B` values, 1 to 8.
             noise: measure likelihoods under additive uniform noise; default: when training.
+            tune: `B` values from 0, for PSNR, to 1, for the eye; None: 0.
 
         Returns:
             `x_hat`, `B x 3 x H x W`, and `likelihoods`: `z`, `B x N x H/64 x W/64`, and `y`,
             `B x M*H*W/256`, flat in coding order.
         """
-        y_hat, likelihoods = self.estimate(self.latent(x), quality, noise)
-        return {"x_hat": self.synthesise(y_hat, quality), "likelihoods": likelihoods}
+        y_hat, likelihoods = self.estimate(self.latent(x, tune), quality, noise, tune)
+        return {"x_hat": self.synthesise(y_hat, quality, tune), "likelihoods": likelihoods}
 
     def estimate(
-        self, latent: Tensor, quality: Tensor, noise: bool | None = None
+        self, latent: Tensor, quality: Tensor, noise: bool | None = None, tune: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """y_hat, `B x H/16 x W/16 x M`, and the likelihoods of `forward`, of what `latent` gave."""
         noise = self.training if noise is None else noise
-        y = self.scaled(latent, quality)
-        z = self.hyper_analyse(y, quality)
+        y = self.scaled(latent, quality, tune)
+        z = self.hyper_analyse(y, quality, tune)
         z_hat = round_ste(z)
         measured = z + (torch.rand_like(z) - 0.5) if noise else z_hat
         scale = self.scale_z(quality).float()[:, :, None, None].clamp_min(SCALE_MIN)
@@ -207,17 +239,18 @@ class HPCM(nn.Module):
         y_hat = self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
         return y_hat, {"y": torch.cat(coder.likelihoods, 1), "z": z_likelihood}
 
-    def latent(self, x: Tensor) -> Tensor:
+    def latent(self, x: Tensor, tune: Tensor | None = None) -> Tensor:
         """What g_a makes of x, the same for every quality: `B x M x H/16 x W/16`."""
-        return last_in_float(self.g_a, (x - 0.5).contiguous(memory_format=torch.channels_last))
+        tuned = None if tune is None else self.tune_g_a(tune)
+        return run_transform(self.g_a, (x - 0.5).contiguous(memory_format=torch.channels_last), tuned)
 
     def analyse(self, x: Tensor, quality: Tensor) -> Tensor:
         """y, scaled by the quality's gain: `B x M x H/16 x W/16`."""
         return self.scaled(self.latent(x), quality)
 
-    def scaled(self, latent: Tensor, quality: Tensor) -> Tensor:
+    def scaled(self, latent: Tensor, quality: Tensor, tune: Tensor | None = None) -> Tensor:
         """y of what `latent` gave."""
-        return latent * self.gain_y(quality)[:, :, None, None]
+        return latent * self.gain_y(quality, tune)[:, :, None, None]
 
     def count_symbols(self, x: Tensor, quality: Tensor, reach: int) -> Tensor:
         """How often each symbol -reach..reach occurs at each level, `levels x 2 reach + 1`; see `forward`."""
@@ -229,9 +262,10 @@ class HPCM(nn.Module):
             self.decompress_hpcm(self.hyper_synthesise(z_hat, quality), coder)
         return coder.counts
 
-    def hyper_analyse(self, y: Tensor, quality: Tensor) -> Tensor:
+    def hyper_analyse(self, y: Tensor, quality: Tensor, tune: Tensor | None = None) -> Tensor:
         """z, scaled by the quality's gain: `B x N x H/64 x W/64`."""
-        return self.h_a(y).float() * self.gain_z(quality)[:, :, None, None]
+        tuned = None if tune is None else self.tune_h_a(tune)
+        return run_transform(self.h_a, y, tuned, wide=False).float() * self.gain_z(quality)[:, :, None, None]
 
     def hyper_synthesise(self, z_hat: Tensor, quality: Tensor) -> HyperParams:
         """What decoding y starts from, of z_hat, `B x N x H/64 x W/64`."""
@@ -244,9 +278,11 @@ class HPCM(nn.Module):
         """y_hat, `B x H/16 x W/16 x M`, by the coding traversal through any coder."""
         return self.context.code(params.common, decoder, params.quant_step)
 
-    def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+    def synthesise(self, y_hat: Tensor, quality: Tensor, tune: Tensor | None = None) -> Tensor:
         """The picture, `B x 3 x H x W`, of y_hat, `B x H/16 x W/16 x M`."""
-        return last_in_float(self.g_s, _nchw(y_hat.float()) * self.inverse_gain_y(quality)[:, :, None, None])
+        tuned = None if tune is None else self.tune_g_s(tune)
+        gain = self.inverse_gain_y(quality, tune)[:, :, None, None]
+        return run_transform(self.g_s, _nchw(y_hat.float()) * gain, tuned)
 
     def compress(self, x: Tensor, quality: float) -> Compressed:
         """Code one picture, `1 x 3 x H x W`."""

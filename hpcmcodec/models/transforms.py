@@ -1,12 +1,25 @@
-"""g_a, g_s, h_a and h_s from their widths (spec section 1). NCHW, best in channels_last."""
+"""g_a, g_s, h_a and h_s from their widths. NCHW, best in channels_last."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from ..layers import PConvRB, full_precision
 
-__all__ = ["analysis", "hyper_analysis", "hyper_synthesis", "last_in_float", "synthesis"]
+__all__ = [
+    "Tune",
+    "analysis",
+    "hyper_analysis",
+    "hyper_synthesis",
+    "modulate",
+    "run_transform",
+    "synthesis",
+    "zeros_where_missing",
+]
 
 
 def _blocks(channels: int, count: int) -> list[nn.Module]:
@@ -49,10 +62,62 @@ def hyper_synthesis(latent: int, hyper: int) -> nn.Sequential:
     return nn.Sequential(_up(hyper, hyper), *_blocks(hyper, 3), _up(hyper, 2 * latent), PConvRB(2 * latent))
 
 
-def last_in_float(transform: nn.Sequential, x: Tensor) -> Tensor:
-    """Run a transform with its last layer in float32: half precision there costs visible PSNR."""
-    for layer in transform[:-1]:
+class Tune(nn.Module):
+    """Scales and shifts per channel behind each layer of a transform but its last, in proportion to tune.
+
+    At tune 0, and until they are trained, they change nothing: x (1 + tune * scale) + tune * shift.
+    """
+
+    def __init__(self, transform: nn.Sequential) -> None:
+        super().__init__()
+        self.channels = [_outputs(layer) for layer in transform[:-1]]
+        self.scale = nn.Parameter(torch.zeros(sum(self.channels)))
+        self.shift = nn.Parameter(torch.zeros(sum(self.channels)))
+        self.register_load_state_dict_pre_hook(zeros_where_missing)
+
+    def forward(self, tune: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each layer the factor and the summand, `B x channels x 1 x 1` in float32, of `B` tunes."""
+        tune = tune.float()[:, None, None, None]
+        factors = (1 + tune * self.scale[:, None, None]).split(self.channels, 1)
+        summands = (tune * self.shift[:, None, None]).split(self.channels, 1)
+        return list(zip(factors, summands, strict=True))
+
+
+def zeros_where_missing(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Give a module the tune vectors that weights from before they were trained do not hold: zeros."""
+    for name, parameter in module.named_parameters():
+        if name in ("scale", "shift", "tune"):
+            state.setdefault(prefix + name, torch.zeros(parameter.shape))
+
+
+def _outputs(layer: nn.Module) -> int:
+    return layer.channels if isinstance(layer, PConvRB) else layer.out_channels  # type: ignore[return-value]
+
+
+def modulate(x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
+    """x * factor + summand in float32, as x's type."""
+    return (x.float() * factor + summand).to(x.dtype)
+
+
+def run_transform(
+    transform: nn.Sequential,
+    x: Tensor,
+    tuned: list[tuple[Tensor, Tensor]] | None = None,
+    *,
+    wide: bool = True,
+) -> Tensor:
+    """Run a transform.
+
+    Args:
+        tuned: what `Tune` gives for it; None: tune 0.
+        wide: compute the last layer in float32: half precision there costs visible PSNR.
+    """
+    for place, layer in enumerate(transform[:-1]):
         x = layer(x)
+        if tuned is not None:
+            x = modulate(x, *tuned[place])
+    last: Callable[[Tensor], Tensor] = transform[-1]
+    if not wide:
+        return last(x)
     with full_precision(x):
-        y: Tensor = transform[-1](x.float())
-    return y
+        return last(x.float())

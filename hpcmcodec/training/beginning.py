@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..errors import UsageError, WeightsError
-from ..models import HPCM
+from ..models import HPCM, TUNE_PARTS
 from ..zoo import STEP, dequantised, initial_weights, read_weights
 from .optimizer import FlatParameters, Optimizer
 
@@ -180,7 +180,8 @@ def _rest(
             raise UsageError(f"{config.name} has no part {part}")
     wanted = {name: p for name, p in named.items() if not _among(name, parts)}
     kept = {name: t for name, t in stored.items() if name.removesuffix(STEP) in wanted}
-    lacking = [n for n, p in wanted.items() if n not in kept or kept[n].shape != p.shape]
+    required = {n: p for n, p in wanted.items() if n in kept or not n.startswith(TUNE_PARTS)}
+    lacking = [n for n, p in required.items() if n not in kept or kept[n].shape != p.shape]
     if lacking:
         raise WeightsError(
             f"{path} has no {lacking[0].rpartition('.')[0]} as {config.name} wants it: train that part too"

@@ -16,7 +16,7 @@ from ..config import QUALITIES
 from ..entropy.tables import CdfTables, fitted_tables
 from ..errors import ImageError
 from ..files import whole_file
-from ..models import HPCM, OmniShift
+from ..models import HPCM, TUNE_PARTS, OmniShift
 from ..selftest import entropy_digest
 from ..zoo import DIGEST, EXACT, STEP, TABLES, dequantised, difference, give_steps
 from .data import read_evenly
@@ -132,6 +132,8 @@ def export(
         if name.removesuffix(STEP) in kept:
             continue
         value = value.detach().cpu().contiguous()
+        if name.startswith(TUNE_PARTS) and not value.any():
+            continue  # not trained: readers fill in zeros
         if name not in dims:
             stored[name] = value
             continue

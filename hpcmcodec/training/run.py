@@ -27,7 +27,7 @@ from .data import CropSource, Group, LatentSource, Pictures, read_pictures
 from .drawn import drawn_pictures
 from .export import export, write_tensors
 from .log import CURVES, Log, Report
-from .loss import draw_quality, rate_distortion, rate_only
+from .loss import draw_quality, draw_tune, rate_distortion, rate_only
 from .optimizer import FlatParameters, Optimizer
 from .process import Process
 from .validate import validate
@@ -59,6 +59,7 @@ class TrainOptions:
     drawn_share: of the crops that come from these two, however many they are; None puts them among the
         photographs, where each picture is as likely as any other.
     augment: how the crops of photographs are varied.
+    tune: draw half of the crops a tune above 0, and train what depends on it.
     resume: go on with the run that was cut in `output`, where its schedule stood; `init` is not read.
     force: start over in an `output` that holds a run.
     steps, seconds: when to stop, whichever comes first; at least one is needed.
@@ -82,6 +83,7 @@ class TrainOptions:
     drawn_data: tuple[Path, ...] = ()
     drawn_share: float | None = None
     augment: Augment = OFF
+    tune: bool = False
     resume: bool = False
     force: bool = False
     steps: int | None = None
@@ -112,6 +114,7 @@ class _Step:
     def __init__(self, model: HPCM, options: TrainOptions, kept: dict[str, Tensor]) -> None:
         flat = FlatParameters(trained(model, options.parts))
         self.model, self.flat, self.batch, self.pixels = model, flat, options.batch, options.crop**2
+        self.tune = options.tune
         self.optimizer = Optimizer(flat, options.matrix_rate, options.vector_rate, options.matrix_decay)
         self.kept = {KEPT + name: tensor for name, tensor in kept.items()}
         needed = options.steps * options.batch if options.steps else options.latents
@@ -160,10 +163,11 @@ class _Step:
                 _, p = self.model.estimate(x, quality)
             result = rate_only(self.pixels, quality, p["y"], p["z"])
         else:
+            tune = draw_tune(self.batch, device) if self.tune else None
             with half:
-                out = self.model(x, quality)
+                out = self.model(x, quality, tune=tune)
             p = out["likelihoods"]
-            result = rate_distortion(x, quality, out["x_hat"], p["y"], p["z"])
+            result = rate_distortion(x, quality, out["x_hat"], p["y"], p["z"], tune)
         result["loss"].backward()
         self.stats[:4] += torch.stack(
             (result["loss"], result["bpp"].mean(), result["mse"].mean(), torch.ones((), device=device))
