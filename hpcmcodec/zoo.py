@@ -253,7 +253,7 @@ def _load(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
     with torch.device("meta"):
         model = HPCM(config)
     try:
-        model.load_state_dict(dequantised(stored), assign=True)
+        model.load_weights(dequantised(stored), assign=True)
     except RuntimeError as error:
         raise WeightsError(
             f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"

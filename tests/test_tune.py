@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hpcmcodec import zoo
 from hpcmcodec.config import LAMBDAS, model_config
 from hpcmcodec.models import HPCM, TUNE_PARTS
 from hpcmcodec.models.transforms import Tune, run_transform
+from hpcmcodec.training.export import export
 from hpcmcodec.training.eye import SCALES, eye_distortion, eye_features, to_xyb
 from hpcmcodec.training.loss import draw_tune, lambda_of, rate_distortion
 from hpcmcodec.zoo import initial_weights
@@ -25,7 +27,7 @@ CONFIG = model_config(4, "tiny")
 def tiny() -> HPCM:
     """The golden weights, which are from before there was tune."""
     model = HPCM(CONFIG).eval().requires_grad_(False)
-    model.load_state_dict(initial_weights(CONFIG, GOLDEN))
+    model.load_weights(initial_weights(CONFIG, GOLDEN))
     return model
 
 
@@ -40,6 +42,17 @@ def test_weights_from_before_tune_are_the_same_at_every_tune() -> None:
     torch.testing.assert_close(tuned["x_hat"], plain["x_hat"], rtol=0, atol=1e-5)
     for name, p in model.named_parameters():
         assert not name.startswith(TUNE_PARTS) or not p.any(), name
+
+
+def test_trained_tune_vectors_are_stored_and_come_back(tmp_path: Path) -> None:
+    model = HPCM(CONFIG)
+    nn.init.uniform_(model.tune_g_s.shift.data)
+    nn.init.uniform_(model.gain_y.tune.data)
+    export(model, tmp_path / "w.safetensors", {}, [crop(64)])
+    back = zoo.load_model(4, "tiny", weights=tmp_path / "w.safetensors", exact=False)
+    assert torch.equal(back.tune_g_s.shift, model.tune_g_s.shift)
+    assert torch.equal(back.gain_y.tune, model.gain_y.tune)
+    assert not back.tune_g_a.scale.any()
 
 
 def test_tune_scales_and_shifts_behind_every_layer_but_the_last() -> None:
@@ -113,7 +126,7 @@ def test_equal_pictures_have_no_distortion_and_worse_ones_more() -> None:
     assert eye_features(x, x).shape == (1, SCALES, 3, 6)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     levels = [eye_distortion(x, x + strength * noise) for strength in (0.0, 0.01, 0.03, 0.1)]
-    assert float(levels[0]) < 0.01
+    assert float(levels[0]) < 0.01 * float(levels[1])
     assert all(a < b for a, b in pairwise(levels))
 
 
@@ -128,14 +141,14 @@ def test_blur_is_edges_lost_and_noise_is_edges_new(scale: int) -> None:
 
 def test_the_distortion_has_gradients_that_are_right() -> None:
     """Along a random direction, by central differences."""
-    x = crop(64)
+    x = crop(64).double()
     generator = torch.Generator().manual_seed(3)
-    x_hat = (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(0.05, 0.95).requires_grad_()
-    direction = torch.randn(x.shape, generator=generator)
+    noise, direction = (torch.randn(x.shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    x_hat = (x + 0.05 * noise).clamp(0.05, 0.95).requires_grad_()
     eye_distortion(x, x_hat).sum().backward()
-    step = 1e-3
+    step = 1e-5
     with torch.no_grad():
         there, back = (eye_distortion(x, x_hat + sign * step * direction) for sign in (1, -1))
     assert x_hat.grad is not None and x_hat.grad.isfinite().all()
     measured = float((there - back) / (2 * step))
-    assert float((x_hat.grad * direction).sum()) == pytest.approx(measured, rel=0.05)
+    assert float((x_hat.grad * direction).sum()) == pytest.approx(measured, rel=0.01)

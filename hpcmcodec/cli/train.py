@@ -72,6 +72,13 @@ def train(
             show_default="each picture as often as any other",
         ),
     ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Train half of the crops for the eye, and the vectors that depend on tune with them.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was cut in OUTPUT.")
     ] = False,
@@ -169,6 +176,7 @@ def train(
             drawn=drawn,
             drawn_data=tuple(drawn_data or ()),
             drawn_share=drawn_share,
+            tune=tune,
             augment=Augment(rescale, exposure, gamma, saturation, channel_gain),
             resume=resume,
             force=force,

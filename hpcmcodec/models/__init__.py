@@ -7,6 +7,7 @@ from .hpcm import HPCM, QUALITY_PARTS, TUNE_PARTS, Compressed
 from .windows import STRIDE, analyse_area, synthesise_area
 
 __all__ = [
+    "ELEMENTWISE",
     "HPCM",
     "QUALITY_PARTS",
     "REGIONS",
@@ -18,11 +19,7 @@ __all__ = [
     "synthesise_area",
 ]
 
-# What is worth compiling for training: (owner, name) of functions that run often with the same shapes.
-REGIONS = (
-    (RWKVBlock, "mix"),
-    (PConvRB, "forward"),
-    (DWConvRB, "forward"),
-    (coders, "rate"),
-    (transforms, "modulate"),
-)
+# What is worth compiling for training: (owner, name) of functions that run often with the same shapes, and
+# of elementwise ones that run with many.
+REGIONS = ((RWKVBlock, "mix"), (PConvRB, "forward"), (DWConvRB, "forward"), (coders, "rate"))
+ELEMENTWISE = ((transforms, "modulate"),)

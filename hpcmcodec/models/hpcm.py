@@ -37,7 +37,6 @@ from .transforms import (
     hyper_synthesis,
     run_transform,
     synthesis,
-    zeros_where_missing,
 )
 
 __all__ = ["HPCM", "Compressed", "HyperParams", "reproducible"]
@@ -86,7 +85,6 @@ class TunedQualityTable(QualityTable):
     def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
         super().__init__(*shape, low=low, high=high)
         self.tune = nn.Parameter(torch.zeros_like(self.log))
-        self.register_load_state_dict_pre_hook(zeros_where_missing)
 
     def forward(self, quality: Tensor, tune: Tensor | None = None) -> Tensor:
         plain = super().forward(quality)
@@ -171,6 +169,19 @@ class HPCM(nn.Module):
         nn.init.constant_(self.g_s[-1].bias, 0.5)  # type: ignore[arg-type]
         self.entropy_id = self.synthesis_id = bytes(4)
         self.entropy_digest = ""
+
+    def load_weights(self, weights: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> None:
+        """Take over weights by name, as `load_state_dict`; those from before tune existed have none of it.
+
+        Raises:
+            RuntimeError: names or shapes are not this model's.
+        """
+        untuned = {
+            name: torch.zeros(p.shape, dtype=p.dtype, device="cpu")
+            for name, p in self.named_parameters()
+            if strict and name.startswith(TUNE_PARTS)
+        }
+        self.load_state_dict(untuned | dict(weights), strict=strict, assign=assign)
 
     @cached_property
     def tables(self) -> CdfTables:

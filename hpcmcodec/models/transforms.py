@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ __all__ = [
     "modulate",
     "run_transform",
     "synthesis",
-    "zeros_where_missing",
 ]
 
 
@@ -73,7 +71,6 @@ class Tune(nn.Module):
         self.channels = [_outputs(layer) for layer in transform[:-1]]
         self.scale = nn.Parameter(torch.zeros(sum(self.channels)))
         self.shift = nn.Parameter(torch.zeros(sum(self.channels)))
-        self.register_load_state_dict_pre_hook(zeros_where_missing)
 
     def forward(self, tune: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each layer the factor and the summand, `B x channels x 1 x 1` in float32, of `B` tunes."""
@@ -81,13 +78,6 @@ class Tune(nn.Module):
         factors = (1 + tune * self.scale[:, None, None]).split(self.channels, 1)
         summands = (tune * self.shift[:, None, None]).split(self.channels, 1)
         return list(zip(factors, summands, strict=True))
-
-
-def zeros_where_missing(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Give a module the tune vectors that weights from before they were trained do not hold: zeros."""
-    for name, parameter in module.named_parameters():
-        if name in ("scale", "shift", "tune"):
-            state.setdefault(prefix + name, torch.zeros(parameter.shape))
 
 
 def _outputs(layer: nn.Module) -> int:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from ..models import REGIONS
+from ..models import ELEMENTWISE, REGIONS
+from . import eye
 
 __all__ = ["Captured", "compile_regions"]
+
+# Elementwise work on many shapes, of which one piece of code serves all.
+ANY_SHAPE = (*ELEMENTWISE, (eye, "blur_rows"), (eye, "compare_maps"))
 
 
 def compile_regions() -> None:
@@ -19,6 +23,8 @@ def compile_regions() -> None:
     torch._dynamo.config.recompile_limit = 64
     for owner, name in REGIONS:
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
+    for owner, name in ANY_SHAPE:
+        setattr(owner, name, torch.compile(getattr(owner, name), dynamic=True))
 
 
 class Captured:

@@ -140,7 +140,7 @@ class Beginning:
         """Put the named weights into the model."""
         if self.weights:
             try:
-                model.load_state_dict(self.weights, strict=not self.parts)
+                model.load_weights(self.weights, strict=not self.parts)
             except RuntimeError as error:
                 raise WeightsError(f"{self.path} does not fit {model.config.name}") from error
 

@@ -25,7 +25,7 @@ OUTLIER = 4.0
 # factor, one for each integer quality. The factors are chosen so that a bit buys as much of either: the rate
 # of a quality then stays about the same whatever the tune.
 EYE_MSE_SHARE = 0.2
-EYE_FACTORS = (100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0)
+EYE_FACTORS = (3.5, 3.5, 3.6, 3.5, 3.2, 3.0, 2.7, 2.5)
 
 
 @lru_cache(maxsize=8)
