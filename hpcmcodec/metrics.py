@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .ambient import fresh
 from .errors import HpcmError, UsageError
 
 __all__ = ["MS_SSIM_MIN_SIDE", "bd_psnr", "bd_rate", "ms_ssim", "psnr", "require"]
@@ -75,7 +76,7 @@ def ms_ssim(a: Pixels, b: Pixels) -> float:
     package = require("pytorch_msssim")
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return math.nan
-    with torch.inference_mode():
+    with fresh(), torch.inference_mode():
         planes = [x.permute(2, 0, 1).unsqueeze(0).float() for x in (a, b)]  # 1 x 3 x H x W
         return float(package.ms_ssim(*planes, data_range=255))
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from . import zoo
+from .ambient import reproducible
 from .config import ModelConfig
 from .entropy.tables import raw_scale_index
 from .models.exact import STATE_BITS
-from .models.hpcm import reproducible
 
 if TYPE_CHECKING:
     from .models import HPCM
@@ -66,8 +66,9 @@ def entropy_digest(model: HPCM) -> str:
         for quality in QUALITIES:
             recorder = _Recorder(1000 * number)
             z_hat = _integers(number, (1, model.config.sizes.N, rows, columns), 8).to(device)
+            q = torch.tensor([quality], dtype=torch.float32, device=device)
             with reproducible():
-                params = model.hyper_synthesise(z_hat, torch.tensor([quality], device=device))
+                params = model.hyper_synthesise(z_hat, q)
                 model.decompress_hpcm(params, recorder)
             whole.update(recorder.digest.digest())
     return whole.hexdigest()

@@ -132,8 +132,10 @@ def _read_chain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    from .ambient import plain
+
     try:
-        with safe_open(path, framework="pt") as file:
+        with plain(), safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError as error:
         raise WeightsError(f"weights file {path} is missing") from error
@@ -209,6 +211,7 @@ def load_model(
     weights: str | Path | None = None,
     device: str = "auto",
     exact: bool = True,
+    apart: bool = False,
 ) -> HPCM:
     """The model with its weights, ready to code; loaded once per process and device.
 
@@ -217,6 +220,7 @@ def load_model(
         weights: a weights file to use instead of the one that comes with the package.
         device: cpu, cuda, or auto, which is cpu: a picture takes a CPU a second or two.
         exact: with the entropy path that gives the same on every machine; without, in float32.
+        apart: another one, which shares nothing with the model that is given out otherwise.
 
     Raises:
         UsageError: there is no such model or device.
@@ -224,7 +228,8 @@ def load_model(
     """
     config = model_config(phase, preset, family)
     path = _shipped(config) if weights is None else Path(weights)
-    return _load(config, path.resolve(), _place(device), exact)
+    load = _load_apart if apart else _load
+    return load(config, path.resolve(), _place(device), exact)
 
 
 def _place(device: str) -> str:
@@ -242,30 +247,35 @@ def _under(prefix: str, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
 
 
-@lru_cache(maxsize=4)
-def _load(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
+def _build(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
     import torch
 
+    from .ambient import plain
     from .models.hpcm import ENTROPY_PARTS, HPCM, SYNTHESIS_PARTS
 
-    stored, metadata = read_weights(path)
-    _check_model(metadata, config, path)
-    with torch.device("meta"):
-        model = HPCM(config)
-    try:
-        model.load_weights(dequantised(stored), assign=True)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    model.use_tables({name: t.numpy() for name, t in _under(TABLES, stored).items()})
-    if exact:
-        arrays = _under(EXACT, stored)
-        if not arrays:
-            raise WeightsError(f"{path} was made before the exact entropy path: export it anew")
-        give_steps(model, stored)
-        model.use_exact(arrays)
-    model.entropy_digest = metadata.get(DIGEST, "")
-    model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES, EXACT))
-    model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
-    return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    with plain():
+        stored, metadata = read_weights(path)
+        _check_model(metadata, config, path)
+        with torch.device("meta"):
+            model = HPCM(config)
+        try:
+            model.load_weights(dequantised(stored), assign=True)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        model.use_tables({name: t.numpy() for name, t in _under(TABLES, stored).items()})
+        if exact:
+            arrays = _under(EXACT, stored)
+            if not arrays:
+                raise WeightsError(f"{path} was made before the exact entropy path: export it anew")
+            give_steps(model, stored)
+            model.use_exact(arrays)
+        model.entropy_digest = metadata.get(DIGEST, "")
+        model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES, EXACT))
+        model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
+        return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+
+
+_load = lru_cache(maxsize=4)(_build)
+_load_apart = lru_cache(maxsize=1)(_build)

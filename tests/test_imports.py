@@ -18,8 +18,9 @@ EVERYTHING = ("*",)
 ALLOWED: dict[str, tuple[str, ...]] = {
     "__init__": ("codec", "container", "zoo"),
     "__main__": ("cli",),
+    "ambient": (),
     "cli": EVERYTHING,
-    "codec": ("config", "container", "entropy", "models", "pictures", "zoo"),
+    "codec": ("ambient", "config", "container", "entropy", "models", "pictures", "zoo"),
     "config": (),
     "container": (),
     "entropy": (),
@@ -27,24 +28,24 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "evaluation": ("codec", "files", "metrics", "pictures"),
     "files": (),
     "layers": ("ops",),
-    "metrics": (),
-    "models": ("config", "entropy", "layers", "ops"),
+    "metrics": ("ambient",),
+    "models": ("ambient", "config", "entropy", "layers", "ops"),
     "models.context": ("config", "layers", "models.schedule"),
     "models.exact": ("layers", "models.context"),
     "models.hpcm": (
-        *("config", "entropy", "layers.exact"),
+        *("ambient", "config", "entropy", "layers.exact"),
         *("models.context", "models.exact", "models.schedule", "models.transforms"),
     ),
     "models.schedule": (),
     "models.transforms": ("layers",),
     "ops": (),
     "pictures": ("container",),
-    "selftest": ("config", "entropy", "models", "zoo"),
+    "selftest": ("ambient", "config", "entropy", "models", "zoo"),
     "training": (
-        *("config", "entropy", "files", "layers", "metrics", "models", "ops", "pictures", "selftest"),
-        "zoo",
+        *("ambient", "config", "entropy", "files", "layers", "metrics", "models", "ops", "pictures"),
+        *("selftest", "zoo"),
     ),
-    "zoo": ("config", "models"),
+    "zoo": ("ambient", "config", "models"),
 }
 STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors")
 # Third parties that only these may import.

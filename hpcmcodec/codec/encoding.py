@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import pictures, zoo
+from ..ambient import fresh
 from ..config import QUALITIES
 from ..container import MAX_PIXELS, MULTIPLE, ONE_TILE, TILE_SIDES, Header, unpack
 from ..errors import HpcmError, ImageError, UsageError
@@ -83,7 +84,7 @@ def encode_picture(
         tile: side of the tiles in pixels, a multiple of 64 from 256 to 2048; 0 for a single one;
             None: 1024 for pictures above 4 megapixels.
         strip: leave metadata out. frame: which one of an animation or of several pages, from 0.
-        verify: decode the file and compare the latent.
+        verify: decode the file as another process would, and compare the latent.
         progress: called with the share done, 0 to 1.
 
     Raises:
@@ -103,7 +104,9 @@ def encode_picture(
     else:
         data, header = trial.file(quality)
     if verify:
-        _verify(data, trial.model)
+        with fresh():
+            model = zoo.load_model(phase, preset, family, weights=weights, device=device, apart=True)
+            _verify(data, model)
     return Encoded(data, header.quality, tuple(notes), measured)
 
 
@@ -173,7 +176,12 @@ def _trial(
 
 
 def _verify(data: bytes, model: HPCM) -> None:
-    """Decode what was written; the checksum compares it with what was coded."""
+    """Decode what was written; the checksum compares it with what was coded.
+
+    Args:
+        model: another one than that which encoded, in torch as another process finds it: what the caller's
+            torch or this process's past does to the encoder, it does not do to the decoder.
+    """
     container = unpack(data)
     latents = Latents(model, container.header, container.tiles, partial=False)
     for number in range(len(container.tiles)):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..ambient import reproducible
 from ..container import Area, Header, Tile
 from ..errors import CorruptFileError, ModelMismatchError
 from ..models import STRIDE
@@ -37,6 +38,7 @@ class Latents:
         self.kept: dict[int, torch.Tensor] = {}
         self.broken: set[int] = set()
 
+    @reproducible()
     def read(self, top: int, bottom: int, left: int, right: int) -> torch.Tensor | None:
         """Samples `1 x rows x columns x M` of the whole grid, None if all are lost; `top` never goes back."""
         wanted = Area(*(STRIDE * side for side in (top, left, bottom - top, right - left)))
@@ -55,7 +57,7 @@ class Latents:
             return None
         channels = self.model.config.sizes.M
         device = next(self.model.parameters()).device
-        y_hat = torch.zeros(1, bottom - top, right - left, channels, device=device)
+        y_hat = torch.zeros(1, bottom - top, right - left, channels, dtype=torch.float32, device=device)
         for number in needed:
             if number in self.broken:
                 continue
@@ -82,6 +84,7 @@ class Latents:
             return None
 
 
+@reproducible()
 def to_array(x: torch.Tensor, grey: bool) -> NDArray[np.uint8]:
     """1 x 3 x H x W in [0, 1] -> H x W x 3 in 0..255; of a grey picture, the mean of the channels in each."""
     x = x.mean(1, keepdim=True).expand_as(x) if grey else x

@@ -289,7 +289,7 @@ def _pmf(shape: float, scale: float, tail_mass: float) -> FloatArray:
 
 def _tail(shape: float, a: float, reach: int) -> FloatArray:
     """P(|x| > k + 1/2) for k = 0 .. reach; not 1 - cdf, which would lose the digits of small tails."""
-    edges = torch.arange(reach + 1, dtype=torch.float64) + 0.5
+    edges = torch.arange(reach + 1, dtype=torch.float64, device="cpu") + 0.5
     return torch.special.gammaincc(torch.full_like(edges, 1 / shape), (edges / a) ** shape).numpy()
 
 

@@ -54,7 +54,7 @@ class CrossAttentionCell(nn.Module):
         w = self.window
         if (rows * w, columns * w) == (height, width):
             return None
-        row = torch.arange(rows * w, device=x.device) < height
-        column = torch.arange(columns * w, device=x.device) < width
+        row = torch.arange(rows * w, dtype=torch.int64, device=x.device) < height
+        column = torch.arange(columns * w, dtype=torch.int64, device=x.device) < width
         mask = rearrange(row[:, None] & column, "(r i) (c j) -> (r c) 1 1 (i j)", r=rows, c=columns)
         return mask.repeat(batch, 1, 1, 1)

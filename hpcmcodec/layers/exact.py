@@ -163,7 +163,7 @@ class ExactLinear(nn.Module):
         self.parts = list(parts or [len(step)])
         self.register_buffer("weight", whole.to(torch.int8).contiguous())
         self.register_buffer("step", multiplier(step))
-        b = torch.zeros(len(step), dtype=torch.float64) if bias is None else bias.detach().double()
+        b = torch.zeros_like(step) if bias is None else bias.detach().double()
         self.register_buffer("bias", b)
         self.limits: tuple[Tensor, Tensor] | None = None
 
@@ -180,9 +180,10 @@ class ExactLinear(nn.Module):
     def _grids(self, into: Sequence[Grid]) -> tuple[Tensor | None, Tensor | None]:
         """Unit and largest integer of the grids, for each output."""
         if into and self.limits is None:
-            counts = torch.tensor(self.parts)
+            device = self.step.device
+            counts = torch.tensor(self.parts, dtype=torch.int64, device=device)
             units, most = (
-                torch.tensor(values, dtype=torch.float64).repeat_interleave(counts).to(self.step.device)
+                torch.tensor(values, dtype=torch.float64, device=device).repeat_interleave(counts)
                 for values in ([g.unit for g in into], [float(g.highest) for g in into])
             )
             self.limits = units, most
@@ -201,12 +202,11 @@ class ExactDepthwise(nn.Module):
 
     def __init__(self, kernel: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        channels = len(kernel)
         kernel = kernel.detach().double().flatten(1)
         step = multiplier(kernel.abs().amax(1).clamp_min(1e-12) / KERNEL_LEVELS)
         self.register_buffer("kernel", (kernel / step[:, None]).round().t().contiguous())  # k*k x C
         self.register_buffer("step", step)
-        b = torch.zeros(channels, dtype=torch.float64) if bias is None else bias.detach().double()
+        b = torch.zeros_like(step) if bias is None else bias.detach().double()
         self.register_buffer("bias", b)
 
     def forward(self, x: Tensor, into: Grid) -> Tensor:
@@ -269,9 +269,9 @@ class Tables(nn.Module):
     @classmethod
     def compute(cls) -> tuple[Tensor, Tensor]:
         """The two tables, for export: what is stored counts, not what a library makes of exp."""
-        i = torch.arange(256, dtype=torch.float64)
+        i, j = (torch.arange(count, dtype=torch.float64, device="cpu") for count in (256, 4096))
         decay = torch.stack((i / 16, i / FINE)).neg().exp()
-        gate = torch.sigmoid(torch.arange(4096, dtype=torch.float64) / GATE_STEPS - GATE_REACH)
+        gate = torch.sigmoid(j / GATE_STEPS - GATE_REACH)
         return (decay * 2**30).round() / 2**30, (gate * 2**15).round() / 2**15
 
     def exp_minus(self, x: Tensor) -> Tensor:

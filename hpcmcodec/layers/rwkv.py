@@ -20,7 +20,7 @@ DECAY_BOUND = 8.0
 
 def _random(deviation: float, *shape: int) -> nn.Parameter:
     bound = 3**0.5 * deviation
-    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
+    return nn.Parameter(nn.init.uniform_(torch.empty(shape, dtype=torch.float32), -bound, bound))
 
 
 class OmniShift(nn.Module):
@@ -28,8 +28,8 @@ class OmniShift(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.tensor([0.5, 0.2, 0.3, 0.3]))
-        self.point = nn.Parameter(torch.full((channels, 1, 1, 1), 0.1))
+        self.alpha = nn.Parameter(torch.tensor([0.5, 0.2, 0.3, 0.3], dtype=torch.float32))
+        self.point = nn.Parameter(torch.full((channels, 1, 1, 1), 0.1, dtype=torch.float32))
         self.small = _random(0.15, channels, 1, 3, 3)
         self.large = _random(0.1, channels, 1, 5, 5)
         self.held: Tensor | None = None
@@ -104,10 +104,10 @@ class RWKVBlock(nn.Module):
         self.use_checkpoint = use_checkpoint
         self.norm1 = nn.LayerNorm(channels)
         self.spatial = SpatialMix(channels)
-        self.gamma1 = nn.Parameter(torch.full((channels,), 0.3))
+        self.gamma1 = nn.Parameter(torch.full((channels,), 0.3, dtype=torch.float32))
         self.norm2 = nn.LayerNorm(channels)
         self.channel = ChannelMix(channels, hidden_rate)
-        self.gamma2 = nn.Parameter(torch.full((channels,), 0.3))
+        self.gamma2 = nn.Parameter(torch.full((channels,), 0.3, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         kernels = self.spatial.shift.kernel(), self.channel.shift.kernel()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..ambient import fresh
 from ..config import ModelConfig
 from .hpcm import HPCM, QUALITY_PARTS, TUNE_PARTS
 
@@ -28,12 +29,13 @@ def complexity(config: ModelConfig) -> dict[str, int | float]:
         (g_a, h_a, h_s, context model, g_s; matrix products and convolutions), `decoder_macs_per_pixel`
         (h_s, context model, g_s).
     """
-    with torch.device("meta"):
+    with fresh(), torch.device("meta"):
         model = HPCM(config).eval()
         # The vectors of quality and tune are this codec's own; published counts leave them out.
         own_parts = QUALITY_PARTS + TUNE_PARTS
         parameters = sum(p.numel() for name, p in model.named_parameters() if not name.startswith(own_parts))
-        x, quality = torch.zeros(1, 3, SIDE, SIDE), torch.ones(1)
+        x = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float32, device="meta")
+        quality = torch.ones(1, dtype=torch.float32, device="meta")
         own = {torch.ops.hpcm.depthwise: _depthwise}
         encoder, total = (FlopCounterMode(display=False, custom_mapping=own) for _ in range(2))
         with torch.no_grad():

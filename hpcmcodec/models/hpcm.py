@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..ambient import reproducible
 from ..config import LAMBDAS, ModelConfig
 from ..entropy.coders import (
     CountCoder,
@@ -39,7 +39,7 @@ from .transforms import (
     synthesis,
 )
 
-__all__ = ["HPCM", "Compressed", "HyperParams", "reproducible"]
+__all__ = ["HPCM", "Compressed", "HyperParams"]
 
 # What the decoder must reproduce bit for bit, and what only shapes the pixels; the rest is the encoder's.
 ENTROPY_PARTS = ("h_s.", "context.", "inverse_gain_z.", "scale_z.", "quant_step.")
@@ -65,7 +65,7 @@ class QualityTable(nn.Module):
     def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
         super().__init__()
         last = len(LAMBDAS) - 1
-        self.log = nn.Parameter(torch.empty(last + 1, *shape))
+        self.log = nn.Parameter(torch.empty(last + 1, *shape, dtype=torch.float32))
         for row, values in enumerate(self.log.data):
             nn.init.constant_(values, low + (high - low) * row / last)
 
@@ -125,14 +125,8 @@ class Compressed:
         return z.bits(), y.bits()
 
 
-@contextmanager
-def reproducible() -> Iterator[None]:
-    """Full float32 and fixed algorithms: encoder and decoder must compute the very same scales."""
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False),
-    ):
-        yield
+def _as_tensor(quality: float, device: torch.device) -> Tensor:
+    return torch.tensor([quality], dtype=torch.float32, device=device)
 
 
 def _nhwc(x: Tensor) -> Tensor:
@@ -177,7 +171,7 @@ class HPCM(nn.Module):
             RuntimeError: names or shapes are not this model's.
         """
         untuned = {
-            name: torch.zeros(p.shape, dtype=p.dtype, device="cpu")
+            name: torch.zeros(p.shape, dtype=torch.float32, device="cpu")
             for name, p in self.named_parameters()
             if strict and name.startswith(TUNE_PARTS)
         }
@@ -304,7 +298,7 @@ class HPCM(nn.Module):
     def compress_latent(self, latent: Tensor, quality: float) -> Compressed:
         """Code what `latent` gave, `1 x M x H/16 x W/16`, H and W multiples of 64."""
         with reproducible():
-            q = torch.tensor([quality], device=latent.device)
+            q = _as_tensor(quality, latent.device)
             y = self.scaled(latent, q)
             z = self.hyper_analyse(y, q).round()
             streams = SymbolWriter(self.tables), SymbolWriter(self.tables)
@@ -330,7 +324,7 @@ class HPCM(nn.Module):
         y_reader = SymbolReader(y, sizes.M * rows * columns * 16, self.tables)
         try:
             with reproducible():
-                q = torch.tensor([quality], device=self.gain_y.log.device)
+                q = _as_tensor(quality, self.gain_y.log.device)
                 scale = self.scale_z(q)[0]
                 z_hat = z_reader.read(z_indexes(scale, rows, columns), (1, rows, columns, sizes.N), scale)
                 y_hat = self.decompress_hpcm(self.hyper_synthesise(_nchw(z_hat), q), DecodeCoder(y_reader))
@@ -346,4 +340,4 @@ class HPCM(nn.Module):
         """The picture, `1 x 3 x H x W`, of two streams; errors as `decompress_latent`."""
         y_hat = self.decompress_latent(z, y, checksum, height, width, quality)
         with reproducible():
-            return self.synthesise(y_hat, torch.tensor([quality], device=y_hat.device))
+            return self.synthesise(y_hat, _as_tensor(quality, y_hat.device))

@@ -92,10 +92,10 @@ def _kept(level: int) -> tuple[tuple[int, int], ...]:
 def _sites(step: int, height: int, width: int, device: torch.device) -> Tensor:
     # Kept, so made as plain tensors even if the first caller is in inference mode.
     with torch.inference_mode(False):
-        table = torch.tensor(STEPS[step].table, device=device)
+        table = torch.tensor(STEPS[step].table, dtype=torch.int64, device=device)
         period = len(STEPS[step].table)
-        row = torch.arange(height, device=device) % period
-        column = torch.arange(width, device=device) % period
+        row = torch.arange(height, dtype=torch.int64, device=device) % period
+        column = torch.arange(width, dtype=torch.int64, device=device) % period
         return table[row[:, None], column]
 
 
@@ -105,7 +105,7 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
 
 def _coded(group: Tensor, groups: int) -> Tensor:
     """Which group a site codes, as a mask `H x W x ... x groups x 1` for group `H x W x ... x 1 x 1`."""
-    return group == torch.arange(groups, device=group.device)[:, None]
+    return group == torch.arange(groups, dtype=torch.int64, device=group.device)[:, None]
 
 
 def _beside(group: Tensor, x: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def coarsen(x: Tensor, level: int) -> Tensor:
 def _kept_mask(level: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         kept = _kept(level)
-        mask = torch.zeros(2, 1, 2, len(kept), 1, dtype=torch.bool)
+        mask = torch.zeros(2, 1, 2, len(kept), 1, dtype=torch.bool, device="cpu")
         for group, (row, column) in enumerate(kept):
             mask[row, 0, column, group] = True
         return mask.to(device)

@@ -69,8 +69,8 @@ class Tune(nn.Module):
     def __init__(self, transform: nn.Sequential) -> None:
         super().__init__()
         self.channels = [_outputs(layer) for layer in transform[:-1]]
-        self.scale = nn.Parameter(torch.zeros(sum(self.channels)))
-        self.shift = nn.Parameter(torch.zeros(sum(self.channels)))
+        self.scale = nn.Parameter(torch.zeros(sum(self.channels), dtype=torch.float32))
+        self.shift = nn.Parameter(torch.zeros(sum(self.channels), dtype=torch.float32))
 
     def forward(self, tune: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each layer the factor and the summand, `B x channels x 1 x 1` in float32, of `B` tunes."""

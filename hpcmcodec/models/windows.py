@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .hpcm import HPCM, reproducible
+from ..ambient import reproducible
+from .hpcm import HPCM
 
 __all__ = ["HALO", "STRIDE", "analyse_area", "synthesise_area"]
 
@@ -33,6 +34,7 @@ def _spans(start: int, stop: int, end: int) -> Iterator[tuple[int, int, int, int
         yield first, last, max(0, first - HALO), min(end, last + HALO)
 
 
+@reproducible()
 def analyse_area(
     model: HPCM, rgb: NDArray[np.uint8], area: tuple[int, int, int, int], padded: tuple[int, int]
 ) -> Tensor:
@@ -54,8 +56,7 @@ def analyse_area(
         band = []
         for begin, end, west, east in _spans(left, left + width, columns):
             x = torch.from_numpy(_cut(rgb, STRIDE * above, STRIDE * below, STRIDE * west, STRIDE * east))
-            with reproducible():
-                y = model.latent(x.to(device).permute(2, 0, 1)[None].float().div(255))
+            y = model.latent(x.to(device).permute(2, 0, 1)[None].float().div(255))
             band.append(y[:, :, first - above : last - above, begin - west : end - west])
         bands.append(torch.cat(band, 3))
     return torch.cat(bands, 2)
@@ -89,7 +90,7 @@ def synthesise_area(
     top, left, height, width = area
     rows, columns = (side // STRIDE for side in padded)
     device = model.gain_y.log.device
-    q = torch.tensor([quality], device=device)
+    q = torch.tensor([quality], dtype=torch.float32, device=device)
     for first, last, above, below in _spans(top // STRIDE, -(-(top + height) // STRIDE), rows):
         for begin, end, west, east in _spans(left // STRIDE, -(-(left + width) // STRIDE), columns):
             samples = y_hat(above, below, west, east)

@@ -212,7 +212,7 @@ def _linear_on_cpu(
     if x_unit is None:
         return exact_linear_reference(x, x_unit, weight, step, bias, unit, most)
     outputs, inputs = weight.shape
-    y = torch.empty(*x.shape[:-1], outputs, dtype=torch.float64)
+    y = torch.empty(*x.shape[:-1], outputs, dtype=torch.float64, device="cpu")
     x, stride = _rows(x)
     rows = x.numel() // inputs
     of_outputs = _dense(weight, step, bias, unit, most)
@@ -222,7 +222,7 @@ def _linear_on_cpu(
 
 def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     batch, tokens, channels = k.shape
-    y = torch.empty(k.shape, dtype=torch.float64)
+    y = torch.empty(k.shape, dtype=torch.float64, device="cpu")
     (k, stride), (v, other) = _rows(k), _rows(v)
     if stride != other:
         k, v, stride = k.contiguous(), v.contiguous(), channels

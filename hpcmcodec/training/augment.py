@@ -53,7 +53,7 @@ class Augment:
     def scale(self, most: Tensor) -> Tensor:
         """How many pixels of the picture each crop's pixels span, in [1, 2], at most `most`. `N`."""
         smallest = (1 / most).clamp(SMALLEST, 1)
-        factor = smallest + (1 - smallest) * torch.rand(len(most), device=most.device)
+        factor = smallest + (1 - smallest) * torch.rand(len(most), dtype=torch.float32, device=most.device)
         return (1 / factor).clamp(min=1).minimum(most)
 
     def recolour(self, x: Tensor, varied: Tensor) -> Tensor:
@@ -65,7 +65,9 @@ class Augment:
         """
         if not (self.exposure or self.gamma or self.saturation or self.gain):
             return x
-        draw = (2 * torch.rand(6, len(x), 1, 1, 1, device=x.device) - 1) * varied[:, None, None, None]
+        draw = (2 * torch.rand(6, len(x), 1, 1, 1, dtype=torch.float32, device=x.device) - 1) * varied[
+            :, None, None, None
+        ]
         gain = 1 + self.gain * draw[3:].squeeze(2).transpose(0, 1)
         y = x * torch.exp2(self.exposure / DISPLAY * draw[0]) * gain
         y = y.clamp(0, 1) ** torch.exp(math.log1p(self.gamma) * draw[1])
@@ -90,8 +92,8 @@ def resample(window: Tensor, scale: Tensor, side: int) -> Tensor:
         `N x side x side x 3`, whole numbers in [0, 255].
     """
     device = window.device
-    centre = (torch.arange(side, device=device) + 0.5) * scale[:, None] + REACH
-    place = torch.arange(window.shape[1], device=device) + 0.5
+    centre = (torch.arange(side, dtype=torch.float32, device=device) + 0.5) * scale[:, None] + REACH
+    place = torch.arange(window.shape[1], dtype=torch.float32, device=device) + 0.5
     distance = (place - centre[..., None]) / scale[:, None, None]
     weight = torch.sinc(distance) * torch.sinc(distance / LOBES) * (distance.abs() < LOBES)
     weight = weight / weight.sum(2, keepdim=True)

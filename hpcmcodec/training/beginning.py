@@ -79,7 +79,7 @@ class Beginning:
     kept: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     layout: str | None = None
-    average: Tensor = field(default_factory=lambda: torch.empty(0))
+    average: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32, device="cpu"))
 
     @classmethod
     def new(cls) -> Beginning:

@@ -163,8 +163,9 @@ class CropSource:
             self.count += len(whole)
             self.smaller += len(copies)
         # Where a group begins, how many whole pictures it has, then how many smaller copies.
-        self.places = torch.tensor(places, device=device)
-        self.bounds = torch.tensor([group.share for group in groups], device=device).cumsum(0)[:-1]
+        self.places = torch.tensor(places, dtype=torch.int64, device=device)
+        shares = [group.share for group in groups]
+        self.bounds = torch.tensor(shares, dtype=torch.float32, device=device).cumsum(0)[:-1]
         sizes = np.array([p.shape[:2] for p in every], dtype=np.int64)
         areas = sizes.prod(1)
         self.pixels = torch.empty(int(areas.sum()), 3, dtype=torch.uint8, device=device)
@@ -189,7 +190,7 @@ class CropSource:
 
     def _choose(self, count: int) -> tuple[Tensor, Tensor]:
         """Numbers of random pictures, and which of them are of the first group."""
-        draw = torch.rand(3, count, device=self.device)
+        draw = torch.rand(3, count, dtype=torch.float32, device=self.device)
         group = (draw[0, :, None] >= self.bounds).sum(1)
         first, whole, copies = self.places[group].T
         copied = (draw[1] < RESCALED_SHARE) & (copies > 0)
@@ -205,14 +206,15 @@ class CropSource:
                 twice as large as a crop, and what a crop needs begins `margin` from two of their edges.
         """
         c, device = self.crop, self.device
-        draw = torch.rand(5, len(which), device=device)
+        draw = torch.rand(5, len(which), dtype=torch.float32, device=device)
         size = self.size[which]
         extent = torch.full_like(which, c)
         if scale is not None:
             extent = (c * scale).ceil().long().minimum(size.amin(1))
         room = size - extent[:, None]
         corner = (draw[:2].T * (room + 1)).long().minimum(room)
-        line = torch.arange(-margin, (c if scale is None else 2 * c) + margin, device=device)
+        end = (c if scale is None else 2 * c) + margin
+        line = torch.arange(-margin, end, dtype=torch.int64, device=device)
         back = extent[:, None] - 1 - line
         row = torch.where(draw[2, :, None] < 0.5, line, back)
         column = torch.where(draw[3, :, None] < 0.5, line, back)
@@ -247,5 +249,6 @@ class LatentSource:
 
     def batch(self, count: int) -> Tensor:
         """`count x M x crop/16 x crop/16`, drawn at random, channels_last."""
-        which = (torch.rand(count, device=self.device) * self.count).long().clamp_max(self.count - 1)
+        draw = torch.rand(count, dtype=torch.float32, device=self.device)
+        which = (draw * self.count).long().clamp_max(self.count - 1)
         return self.latents[which].float().contiguous(memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..ambient import fresh
 from ..config import QUALITIES
 from ..entropy.tables import CdfTables, fitted_tables
 from ..errors import ImageError
@@ -76,7 +77,7 @@ def fit_tables(model: HPCM, batches: Iterable[Tensor]) -> CdfTables:
     counts: Tensor | None = None
     lowest, highest = QUALITIES
     for x in batches:
-        quality = torch.linspace(lowest, highest, len(x), device=x.device)
+        quality = torch.linspace(lowest, highest, len(x), dtype=torch.float32, device=x.device)
         more = model.count_symbols(x, quality, REACH)
         counts = more if counts is None else counts + more
     if counts is None:
@@ -89,14 +90,15 @@ def _folded(model: nn.Module) -> dict[str, Tensor]:
     folded: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, OmniShift):
-            folded[f"{name}.alpha"] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+            folded[f"{name}.alpha"] = module.alpha.new_tensor([0.0, 0.0, 0.0, 1.0])
             folded[f"{name}.large"] = module.kernel()
             for branch in ("point", "small"):
                 folded[f"{name}.{branch}"] = torch.zeros_like(getattr(module, branch), dtype=torch.int8)
-                folded[f"{name}.{branch}{STEP}"] = torch.ones(1, 1, 1, 1)
+                folded[f"{name}.{branch}{STEP}"] = torch.ones(1, 1, 1, 1, dtype=torch.float32, device="cpu")
     return folded
 
 
+@fresh()
 def export(
     model: HPCM,
     path: Path,
@@ -149,7 +151,7 @@ def export(
             stored[name] = (value / stored[name + STEP]).round().to(torch.int8)
     stored |= kept
     for name, array in tables.to_arrays().items():
-        stored[TABLES + name] = torch.tensor(array)
+        stored[TABLES + name] = torch.from_numpy(array.copy())
     for name, tensor in exact.items():
         stored[EXACT + name] = tensor.cpu()
     metadata = {"model": model.config.name, "facts": json.dumps(facts), DIGEST: entropy_digest(coding)}

@@ -30,7 +30,7 @@ EYE_FACTORS = (3.5, 3.5, 3.6, 3.5, 3.2, 3.0, 2.7, 2.5)
 
 @lru_cache(maxsize=8)
 def _logs(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).log().to(device)
+    return torch.tensor(values, dtype=torch.float32, device="cpu").log().to(device)
 
 
 def _at(values: tuple[float, ...], quality: Tensor) -> Tensor:
@@ -48,16 +48,16 @@ def lambda_of(quality: Tensor) -> Tensor:
 
 def draw_quality(count: int, device: torch.device) -> Tensor:
     """`count` qualities from 1 to 8: every other one an integer, the rest uniform."""
-    draw = torch.rand(count, device=device)
+    draw = torch.rand(count, dtype=torch.float32, device=device)
     integers = (0.5 + len(LAMBDAS) * draw).round().clamp(1, len(LAMBDAS))
     anywhere = 1 + (len(LAMBDAS) - 1) * draw
-    return torch.where(torch.arange(count, device=device) % 2 == 0, integers, anywhere)
+    return torch.where(torch.arange(count, dtype=torch.int64, device=device) % 2 == 0, integers, anywhere)
 
 
 def draw_tune(count: int, device: torch.device) -> Tensor:
     """`count` tunes: the first half 0, of the second half every other one 1 and the rest anywhere between."""
-    place = torch.arange(count, device=device)
-    tune = torch.where(place % 4 < 2, 1.0, torch.rand(count, device=device))
+    place = torch.arange(count, dtype=torch.int64, device=device)
+    tune = torch.where(place % 4 < 2, 1.0, torch.rand(count, dtype=torch.float32, device=device))
     return torch.where(place < _plain(count), 0.0, tune)
 
 

@@ -53,7 +53,8 @@ class FlatParameters:
         parameters.sort(key=lambda item: not self._is_matrix(*item))
         device = parameters[0][1].device
         self.names = [name for name, _ in parameters]
-        self.data = torch.zeros(sum(_aligned(p.numel()) for _, p in parameters), device=device)
+        count = sum(_aligned(p.numel()) for _, p in parameters)
+        self.data = torch.zeros(count, dtype=torch.float32, device=device)
         self.grad = torch.zeros_like(self.data)
         self.shapes: dict[tuple[int, int], list[int]] = {}
         self.matrices = first = 0
@@ -106,14 +107,14 @@ class Optimizer:
         device, count = flat.data.device, flat.matrices
         self.matrix_rate, self.vector_rate, self.matrix_decay = matrix_rate, vector_rate, matrix_decay
         self.ema = flat.data.clone()
-        self.momentum = torch.zeros(count, device=device)
-        self.norm = torch.zeros((), device=device)
-        self.running_norm = torch.zeros((), device=device)
-        self.factor = torch.zeros((), device=device)
-        self.ema_step = torch.ones((), device=device)
+        self.momentum = torch.zeros(count, dtype=torch.float32, device=device)
+        self.norm = torch.zeros((), dtype=torch.float32, device=device)
+        self.running_norm = torch.zeros((), dtype=torch.float32, device=device)
+        self.factor = torch.zeros((), dtype=torch.float32, device=device)
+        self.ema_step = torch.ones((), dtype=torch.float32, device=device)
         self.vectors = nn.Parameter(flat.data[count:])
         self.vectors.grad = flat.grad[count:]
-        self.rate = torch.zeros((), device=device)
+        self.rate = torch.zeros((), dtype=torch.float32, device=device)
         fast = flat.data.is_cuda
         self.adam = torch.optim.AdamW(
             [self.vectors], lr=self.rate, betas=self.BETAS, weight_decay=0.0, capturable=fast, fused=fast

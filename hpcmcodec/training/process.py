@@ -57,7 +57,7 @@ class Process:
         """Sums over the processes."""
         if self.world == 1:
             return values
-        shared = torch.tensor(values, device=self.device)
+        shared = torch.tensor(values, dtype=torch.int64, device=self.device)
         dist.all_reduce(shared)
         return shared.tolist()
 

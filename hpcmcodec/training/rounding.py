@@ -63,7 +63,7 @@ def _pass(model: HPCM, batches: Iterable[Tensor]) -> None:
     number = 0
     for x in batches:
         # Multiples of the golden ratio fill the range evenly, wherever one stops.
-        share = (torch.arange(number, number + len(x), device=x.device) * GOLDEN) % 1
+        share = (torch.arange(number, number + len(x), dtype=torch.float32, device=x.device) * GOLDEN) % 1
         quality = lowest + (highest - lowest) * share
         number += len(x)
         model.count_symbols(x, quality, 1)
@@ -110,7 +110,8 @@ def calibrate(model: HPCM, batches: Sequence[Tensor]) -> tuple[HPCM, dict[str, T
     _pass(trial, batches)
     for grid in trial.grids().values():
         grid.choose()
-    arrays["bits"] = torch.tensor([grid.bits for grid in trial.grids().values()], dtype=torch.int8)
+    bits = [grid.bits for grid in trial.grids().values()]
+    arrays["bits"] = torch.tensor(bits, dtype=torch.int8, device="cpu")
     return trial, arrays
 
 

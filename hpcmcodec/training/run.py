@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..ambient import fresh
 from ..config import ModelConfig
 from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError
 from ..models import HPCM
@@ -120,7 +121,7 @@ class _Step:
         needed = options.steps * options.batch if options.steps else options.latents
         self.latents = min(options.latents, needed) if options.parts else 0
         device = flat.data.device
-        self.stats = torch.zeros(5, device=device)
+        self.stats = torch.zeros(5, dtype=torch.float32, device=device)
         self.half = device.type == "cuda"
         self.backward: Callable[[], None] = self._backward
         self.update: Callable[[], None] = self._update
@@ -170,7 +171,7 @@ class _Step:
             result = rate_distortion(x, quality, out["x_hat"], p["y"], p["z"], tune)
         result["loss"].backward()
         self.stats[:4] += torch.stack(
-            (result["loss"], result["bpp"].mean(), result["mse"].mean(), torch.ones((), device=device))
+            (result["loss"], result["bpp"].mean(), result["mse"].mean(), torch.ones_like(result["loss"]))
         ).detach()
 
     def _update(self) -> None:
@@ -197,7 +198,12 @@ def trained_model(config: ModelConfig, path: Path, device: str = "auto") -> tupl
         WeightsError: the file cannot be read, or is of another model.
         UsageError: the folder holds no run.
     """
-    beginning = Beginning.read(config, checkpoint_in(path) if path.is_dir() else path)
+    with fresh():
+        return _trained_model(config, checkpoint_in(path) if path.is_dir() else path, device)
+
+
+def _trained_model(config: ModelConfig, path: Path, device: str) -> tuple[HPCM, Beginning]:
+    beginning = Beginning.read(config, path)
     process = Process.start(device)
     model = HPCM(config)
     beginning.fill(model)
@@ -232,7 +238,8 @@ def train(
     """
     _check(options)
     try:
-        return _train(options, report, note)
+        with fresh():
+            return _train(options, report, note)
     except torch.cuda.OutOfMemoryError as error:
         raise _too_little("GPU memory", options) from error
     except (MemoryError, RuntimeError) as error:

@@ -38,13 +38,14 @@ def validate(
         `qualities x 3`, float64 on the CPU, to be added up over processes and divided by the count.
     """
     device = model.gain_y.log.device
-    sums = torch.zeros(len(qualities), 3, dtype=torch.float64)
+    sums = torch.zeros(len(qualities), 3, dtype=torch.float64, device="cpu")
     by_size = sorted(pictures, key=lambda p: p.shape)
     for (height, width, _), same in groupby(by_size, key=lambda p: p.shape):
         while some := list(islice(same, batch)):
             x = torch.cat([to_input(pixels, device) for pixels in some])
             for row, quality in enumerate(qualities):
-                out = model(x, torch.full((len(x),), float(quality), device=device), noise=False)
+                q = torch.full((len(x),), float(quality), dtype=torch.float32, device=device)
+                out = model(x, q, noise=False)
                 bits = -sum(p.double().log2().flatten(1).sum(1) for p in out["likelihoods"].values())
                 difference = (out["x_hat"].clamp(0, 1) * 255).round() - x * 255
                 mse = difference[..., :height, :width].square().flatten(1).mean(1).clamp_min(1e-10)
