@@ -15,12 +15,14 @@ from PIL import Image, ImageCms, ImageOps
 
 from hpcmcodec import ImageError, UsageError, pictures
 from hpcmcodec.pictures import Pixels, read, save, to_image
+from hpcmcodec.pictures.profiles import SRGB as SRGB_COLOURS
+from hpcmcodec.pictures.profiles import Colours, make_profile
 
 HEIGHT, WIDTH = 9, 14
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><tiff:Orientation>1</tiff:Orientation>\xc3\xa9</x:xmpmeta>'
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-GRAY = SRGB[:16] + b"GRAY" + SRGB[20:]
+GRAY = make_profile(Colours(SRGB_COLOURS.primaries), grey=True)
 
 rng = np.random.default_rng(0)
 

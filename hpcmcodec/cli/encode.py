@@ -77,7 +77,9 @@ def encode(
             show_default="large pictures only",
         ),
     ] = None,
-    strip: Annotated[bool, typer.Option("--strip", help="Leave out metadata, as the place.")] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave out metadata, as the place; convert to sRGB.")
+    ] = False,
     frame: Annotated[
         int | None, typer.Option(min=0, help="Which one of an animation or of several pages, from 0.")
     ] = None,

@@ -83,7 +83,8 @@ def encode_picture(
         device: "auto" (the CPU), "cpu" or "cuda".
         tile: side of the tiles in pixels, a multiple of 64 from 256 to 2048; 0 for a single one;
             None: 1024 for pictures above 4 megapixels.
-        strip: leave metadata out. frame: which one of an animation or of several pages, from 0.
+        strip: leave metadata out, and convert to sRGB.
+        frame: which one of an animation or of several pages, from 0.
         verify: decode the file as another process would, and compare the latent.
         progress: called with the share done, 0 to 1.
 

@@ -11,7 +11,7 @@ from PIL import Image
 from . import xmp
 from .exif import EXIF_IFD, EXIF_PREFIX, EXIF_START, GPS_IFD, INTEROP_IFD, Density, Tags
 
-__all__ = ["cropped_metadata", "descriptive", "turn_by_pillow", "upright_metadata"]
+__all__ = ["cropped_metadata", "descriptive", "raw_profiles", "turn_by_pillow", "upright_metadata"]
 
 ORIENTATION = 0x0112
 
@@ -145,7 +145,7 @@ def _exif(image: Image.Image) -> bytes:
     """From the TIFF header on."""
     if "exif" in image.info:
         return EXIF_PREFIX.sub(b"", image.info["exif"] or b"")
-    for profile in _raw_profiles(image, "exif", "app1"):
+    for profile in raw_profiles(image, "exif", "app1"):
         if profile[:4] in EXIF_BEGINNINGS:
             return EXIF_PREFIX.sub(b"", profile)
     if hasattr(image, "tag_v2"):
@@ -156,7 +156,7 @@ def _exif(image: Image.Image) -> bytes:
 def _xmp(image: Image.Image) -> bytes:
     """With its extension, if that is there."""
     profiles = (
-        profile for profile in _raw_profiles(image, "xmp", "app1") if profile[:4] not in EXIF_BEGINNINGS
+        profile for profile in raw_profiles(image, "xmp", "app1") if profile[:4] not in EXIF_BEGINNINGS
     )
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or next(profiles, b"")
     packet = xmp.as_utf8(packet)
@@ -167,7 +167,7 @@ def _xmp(image: Image.Image) -> bytes:
         return packet
 
 
-def _raw_profiles(image: Image.Image, *kinds: str) -> Iterator[bytes]:
+def raw_profiles(image: Image.Image, *kinds: str) -> Iterator[bytes]:
     """What ImageMagick and others write into a PNG as text: a name, a length and hexadecimal lines."""
     for key, text in list(image.info.items()):
         if isinstance(key, str) and key.lower() in [RAW_PROFILE + kind for kind in kinds]:

@@ -12,11 +12,12 @@ from PIL import Image
 
 from ..container import MAX_PIXELS
 from ..errors import ImageError, UsageError
-from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, converter, fitting_profile, has_grey_palette
+from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, Treatment, converter, has_grey_palette, treatment
 from .metadata import turn_by_pillow, upright_metadata
 from .opening import check_size
 from .pillow import one_line, own_limit, remembered
-from .samples import DEEP, Samples, to_8_bits
+from .samples import DEEP, Samples, in_range, to_8_bits
+from .signalled import file_signal
 
 __all__ = ["Picture", "Pixels", "read"]
 
@@ -58,7 +59,8 @@ def read(
         image: a PIL picture, or a uint8 array `H x W`, `H x W x 2` (grey and alpha), `H x W x 3` or
             `H x W x 4`. An array is not copied where it need not be.
         frame: which one of an animation or of several pages, from 0; the picture is left standing there.
-        strip: leave colour profile, EXIF and XMP out. The orientation is applied all the same.
+        strip: leave EXIF and XMP out, and the colour profile too, by converting to sRGB. The orientation is
+            applied all the same.
         max_pixels: the most that a PIL picture may have, asked before its pixels are decoded; None for no
             limit. `Image.MAX_IMAGE_PIXELS` is neither used nor changed.
 
@@ -72,7 +74,7 @@ def read(
     _seek(image, frame)
     check_size(image.size, max_pixels)
     with one_line("the picture cannot be read"), own_limit(image.size):
-        samples, turned = Samples(image), turn_by_pillow(image)
+        samples, turned, signal = Samples(image), turn_by_pillow(image), file_signal(image)
         image.load()
     if min(image.size) < 1:
         raise ImageError("the picture has no pixels")
@@ -84,11 +86,13 @@ def read(
     orientation, exif, xmp = upright_metadata(image, lost, turned)
     grey = samples.grey or image.mode in GREY or has_grey_palette(image)
     convert = converter(image, notes)
+    levels = 2**samples.bits if image.mode in DEEP else 256
+    colours = treatment(image, signal, exif, levels, grey, strip, notes)
     with one_line("the picture cannot be read"):
-        rgb, alpha = _gather(image, samples, convert, orientation)
+        rgb, alpha = _gather(image, samples, convert, colours, orientation)
     if strip:
-        return Pixels(rgb, grey, alpha, {}, tuple(notes))
-    metadata = {"icc": fitting_profile(image, grey, lost), "exif": exif, "xmp": xmp}
+        return Pixels(rgb, grey, alpha, {"icc": colours.icc} if colours.icc else {}, tuple(notes))
+    metadata = {"icc": colours.icc, "exif": exif, "xmp": xmp}
     metadata = {key: data for key, data in metadata.items() if data}
     return Pixels(rgb, grey, alpha, metadata, (*notes, *lost))
 
@@ -134,6 +138,7 @@ def _gather(
     image: Image.Image,
     samples: Samples,
     convert: Callable[[Image.Image], Image.Image],
+    colours: Treatment,
     orientation: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """The picture's colour and alpha, upright, strip by strip."""
@@ -158,9 +163,12 @@ def _gather(
             else:
                 opaque = (values != samples.transparent).any(axis=-1)
                 alpha_as_stored[top:bottom] = opaque * np.uint8(255)
-        if image.mode in DEEP:
+        values = values[..., : 3 if values.shape[2] >= 3 else 1]
+        if colours.table is not None:
+            values = colours.look_up(in_range(values, samples) if image.mode in DEEP else values)
+        elif image.mode in DEEP:
             values = to_8_bits(values, samples)
-        rgb_as_stored[top:bottom] = values[..., : 3 if values.shape[2] >= 3 else 1]
+        rgb_as_stored[top:bottom] = colours.convert(values)
     return rgb, alpha
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import ImageError
 
-__all__ = ["DEEP", "TIFF_XMP", "Samples", "to_8_bits"]
+__all__ = ["DEEP", "TIFF_XMP", "Samples", "in_range", "to_8_bits"]
 
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 TIFF_BITS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_PLANES, TIFF_XMP = 258, 259, 262, 284, 700
@@ -67,7 +67,17 @@ class Samples:
 def to_8_bits(values: NDArray[Any], samples: Samples) -> NDArray[np.uint8]:
     """Rounded, so that both ends of the scale and all that came from 8 bits are kept."""
     peak = 2**samples.bits - 1
+    eight = (in_range(values, samples).astype(np.uint32) * 255 + peak // 2) // peak
+    return eight.astype(np.uint8)
+
+
+def in_range(values: NDArray[Any], samples: Samples) -> NDArray[Any]:
+    """Deep samples with 0 for black.
+
+    Raises:
+        ImageError: they are of more than 16 bits.
+    """
+    peak = 2**samples.bits - 1
     if values.min() < 0 or values.max() > peak:
         raise ImageError("the picture has more than 16 bits per channel: convert it to 8 or 16 first")
-    eight = (values.astype(np.uint32) * 255 + peak // 2) // peak
-    return (255 - eight if samples.inverted else eight).astype(np.uint8)
+    return peak - values if samples.inverted else values

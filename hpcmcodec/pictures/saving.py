@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from ..errors import ImageError
-from .colour import profile_space
 from .exif import EXIF_PREFIX, EXIF_START
 from .metadata import descriptive
 from .pillow import one_line
+from .profiles import profile_space
 from .reading import Pixels
 from .samples import TIFF_XMP
 
