@@ -168,6 +168,8 @@ def _trial(
     progress: Callable[[float], None] | None = None,
 ) -> Trial:
     pixels = pictures.read(image, frame, strip)
+    if pixels.alpha is not None:
+        pixels = replace(pixels, rgb=pictures.fill_hidden(pixels.rgb, pixels.alpha))
     height, width = pixels.rgb.shape[:2]
     header = Header(family, phase, preset, QUALITIES[0], width, height, bytes(4), bytes(4), 0, pixels.grey)
     header = replace(header, tile=_tile_side(tile, header))
