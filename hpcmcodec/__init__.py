@@ -8,7 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import CorruptFileError, HpcmError, ImageError, ModelMismatchError, UsageError, WeightsError
+from .errors import (
+    CorruptFileError,
+    HpcmError,
+    ImageError,
+    LimitError,
+    ModelMismatchError,
+    UsageError,
+    WeightsError,
+)
 
 if TYPE_CHECKING:
     from .codec import decode, encode
@@ -19,6 +27,7 @@ __all__ = [
     "CorruptFileError",
     "HpcmError",
     "ImageError",
+    "LimitError",
     "ModelMismatchError",
     "UsageError",
     "WeightsError",

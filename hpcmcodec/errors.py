@@ -7,6 +7,7 @@ __all__ = [
     "HpcmError",
     "ImageError",
     "InterruptedRunError",
+    "LimitError",
     "ModelMismatchError",
     "OutputExistsError",
     "UsageError",
@@ -22,6 +23,10 @@ class HpcmError(Exception):
 
 class ImageError(HpcmError):
     """The picture cannot be read, or is of a kind or size that cannot be coded."""
+
+
+class LimitError(ImageError):
+    """The picture has more pixels than the caller allows, or than a file can hold."""
 
 
 class OutputExistsError(HpcmError):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..config import PHASES, PRESETS
+from ..container.limits import DEFAULT_PIXELS, ENVIRONMENT
 from ..errors import UsageError
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Force",
     "Jobs",
     "Json",
+    "MaxPixels",
     "Output",
     "OutputDir",
     "PhaseOption",
@@ -45,6 +47,14 @@ DeviceOption = Annotated[
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Files at the same time; they share the threads.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Refuse a picture of more pixels, its sides padded to multiples of 64, before it takes memory.",
+        show_default=f"{ENVIRONMENT}, else {DEFAULT_PIXELS}",
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

@@ -19,6 +19,7 @@ from ._options import (
     Force,
     Jobs,
     Json,
+    MaxPixels,
     Output,
     OutputDir,
     Recursive,
@@ -61,6 +62,7 @@ def decode(
     compare: Annotated[
         Path | None, typer.Option(metavar="ORIGINAL", help="Also say how close the picture is to this one.")
     ] = None,
+    max_pixels: MaxPixels = None,
     weights: Weights = None,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
@@ -80,6 +82,7 @@ def decode(
         kind=_kind(planned.jobs[0].output, format),
         crop=parse_crop(crop) if crop else None,
         partial=partial_,
+        max_pixels=max_pixels,
         compare=compare,
         weights=weights,
         device=device.value,
@@ -103,6 +106,7 @@ def _decode(
     kind: str,
     crop: Crop | None,
     partial: bool,
+    max_pixels: int | None,
     compare: Path | None,
     weights: Path | None,
     device: str,
@@ -114,11 +118,13 @@ def _decode(
         from .. import codec, pictures
 
         use_threads(threads)
-        decoded = codec.decode_picture(data, weights, device, crop=crop, partial=partial, progress=progress)
+        decoded = codec.decode_picture(
+            data, weights, device, crop=crop, partial=partial, max_pixels=max_pixels, progress=progress
+        )
         picture = decoded.image
         saved = pictures.save(picture, kind)
     psnr = _psnr(original, picture, compare, crop) if original and compare else None
-    header = container.unpack(data, partial).header
+    header = container.unpack(data, partial, max_pixels).header
     pixels = header.width * header.height
     return Made(
         saved,

@@ -22,6 +22,7 @@ from ._options import (
     Force,
     Jobs,
     Json,
+    MaxPixels,
     Output,
     OutputDir,
     PhaseOption,
@@ -84,6 +85,7 @@ def encode(
         int | None, typer.Option(min=0, help="Which one of an animation or of several pages, from 0.")
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode the file before it is written.")] = False,
+    max_pixels: MaxPixels = None,
     phase: PhaseOption = 4,
     preset: PresetOption = "lite",
     weights: Weights = None,
@@ -118,6 +120,7 @@ def encode(
         strip=strip,
         frame=frame,
         verify=verify,
+        max_pixels=max_pixels,
     )
     perform(
         planned,
@@ -142,7 +145,7 @@ def _encode(
         use_threads(threads)
         target = codec.Target(**wanted) if wanted else None
         encoded = codec.encode_picture(picture, **options, target=target, progress=progress)
-    facts = container.describe(encoded.data)
+    facts = container.describe(encoded.data, options["max_pixels"])
     bpp = facts["bits_per_pixel"]
     notes = encoded.notes
     for kind, goal in wanted.items():

@@ -11,7 +11,7 @@ import typer
 from .. import container
 from ..errors import HpcmError
 from ._files import about, read_bytes, title
-from ._options import Json
+from ._options import Json, MaxPixels
 from ._show import note
 
 __all__ = ["info"]
@@ -19,6 +19,7 @@ __all__ = ["info"]
 
 def info(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help=".hpcm files; - is standard input.")],
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Show everything that is in .hpcm files; as JSON, an object for each, on a line of its own."""
@@ -27,7 +28,7 @@ def info(
         try:
             data = read_bytes(path)
             with about(path):
-                facts = container.describe(data)
+                facts = container.describe(data, max_pixels)
         except HpcmError as error:
             if len(inputs) == 1:
                 raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from PIL import Image
 
 from .. import pictures, zoo
 from ..config import model_config
-from ..container import PROFILES, Area, Header, unpack
+from ..container import PROFILES, Area, Header, check_left, unpack
 from ..errors import CorruptFileError, ImageError, ModelMismatchError, UsageError, WeightsError
 from ..models import synthesise_area
 from ..pictures.pillow import one_line
@@ -25,20 +26,32 @@ from .latents import Latents, to_array, warn
 __all__ = ["Decoded", "decode", "decode_picture"]
 
 BROKEN = 128  # the grey of a tile that is lost
+TOLD = 8  # lost tiles that are told one by one
+
+# What a PNG of 8-bit grey begins with, and what deflate saves at most.
+PNG_START = struct.Struct(">8sI4sIIBB")
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+DEFLATE_RATIO = 1032
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture, what is worth knowing of it, and a line for each tile that is broken."""
+    """A picture, what is worth knowing of it, and what is damaged, a line each."""
 
     image: Image.Image
     notes: tuple[str, ...]
     broken: tuple[str, ...]
 
 
-def decode(data: bytes, weights: str | Path | None = None, device: str = "auto") -> Image.Image:
+def decode(
+    data: bytes,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    *,
+    max_pixels: int | None = None,
+) -> Image.Image:
     """Bring the picture back from the bytes of a `.hpcm` file; see `decode_picture`, which can do more."""
-    decoded = decode_picture(data, weights, device)
+    decoded = decode_picture(data, weights, device, max_pixels=max_pixels)
     warn(decoded.notes)
     return decoded.image
 
@@ -50,6 +63,7 @@ def decode_picture(
     *,
     crop: tuple[int, int, int, int] | None = None,
     partial: bool = False,
+    max_pixels: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Decoded:
     """Bring the picture back from the bytes of a `.hpcm` file.
@@ -60,6 +74,9 @@ def decode_picture(
         device: as for `encode_picture`.
         crop: x, y, width and height of the part that is wanted; only the tiles it needs are decoded.
         partial: grey out what is damaged instead of refusing the file.
+        max_pixels: the most pixels the whole picture may have, padded to multiples of 64 each way; it is
+            asked before any memory is taken. None: what the environment variable HPCM_MAX_PIXELS says, else
+            2^28.
         progress: called with the share done, 0 to 1.
 
     Returns:
@@ -68,11 +85,12 @@ def decode_picture(
 
     Raises:
         CorruptFileError: not a `.hpcm` file, or truncated or damaged.
-        UsageError: the crop is not inside the picture.
+        LimitError: the picture is larger than `max_pixels`.
+        UsageError: the crop is not inside the picture, or the limit is no number above zero.
         WeightsError: the model it was made with has no weights here.
         ModelMismatchError: made with other weights, or decoded here to other symbols than were coded.
     """
-    container = unpack(data, partial)
+    container = unpack(data, partial, max_pixels)
     header = container.header
     if header.profile != PROFILES[-1]:
         raise ModelMismatchError(
@@ -92,7 +110,8 @@ def decode_picture(
         alpha, line = _alpha(container.alpha, header)
         if line and not partial:
             raise CorruptFileError(line)
-        damage += [line] * bool(line)
+        if line:
+            damage.append(line)
     latents = Latents(model, header, container.tiles, partial)
     rgb = np.empty((area.height, area.width, 3), dtype=np.uint8)
     where = area.top, area.left, area.height, area.width
@@ -100,7 +119,8 @@ def decode_picture(
         _paste(rgb, top, left, to_array(x, header.grey))
         if progress:
             progress(min(1.0, max(0, top + x.shape[2]) / area.height))
-    damage += [_describe(header, number) for number in sorted(latents.broken)]
+    check_left(header, latents.broken, len(data))
+    damage += _describe(header, latents.broken)
     for number in latents.broken:
         lost = header.areas[number]
         top, left = max(0, lost.top - area.top), max(0, lost.left - area.left)
@@ -126,20 +146,34 @@ def _crop(crop: tuple[int, int, int, int] | None, header: Header) -> Area:
     return Area(y, x, height, width)
 
 
-def _describe(header: Header, number: int) -> str:
-    area = header.areas[number]
-    width, height = min(area.width, header.width - area.left), min(area.height, header.height - area.top)
-    return f"tile {number}, {width} x {height} pixels at {area.left}, {area.top}, is lost"
+def _describe(header: Header, lost: Collection[int]) -> list[str]:
+    """A line for each lost tile, and one for all that are left when there are many."""
+    lines = []
+    for number in sorted(lost)[:TOLD]:
+        area = header.areas[number]
+        width, height = min(area.width, header.width - area.left), min(area.height, header.height - area.top)
+        lines.append(f"tile {number}, {width} x {height} pixels at {area.left}, {area.top}, is lost")
+    if len(lost) > TOLD:
+        lines.append(f"and {len(lost) - TOLD} more of its {len(header.areas)} tiles are lost")
+    return lines
 
 
 def _alpha(png: bytes, header: Header) -> tuple[NDArray[np.uint8] | None, str]:
-    """The alpha channel, or what is wrong with it."""
+    """The alpha channel, or what is wrong with it.
+
+    Before any memory is taken, what the PNG says of its size must be what the header says, which has passed
+    the limit on pixels, and its bytes must be able to hold so many.
+    """
+    size = header.width, header.height
     try:
-        image = pictures.open_picture(png, formats=("PNG",), repair=False)
-        if image.size == (header.width, header.height) and image.mode == "L":
-            with one_line("the alpha channel cannot be read"):
-                return np.asarray(image), ""
-    except ImageError:
+        magic, length, kind, *sides, depth, colour = PNG_START.unpack_from(png)
+        fits = (magic, length, kind, tuple(sides), depth, colour) == (PNG_MAGIC, 13, b"IHDR", size, 8, 0)
+        if fits and size[0] * size[1] <= DEFLATE_RATIO * len(png):
+            image = pictures.open_picture(png, max_pixels=None, formats=("PNG",), repair=False)
+            if image.size == size and image.mode == "L":  # a second IHDR may say something else
+                with one_line("the alpha channel cannot be read"):
+                    return np.asarray(image), ""
+    except (ImageError, struct.error):
         pass
     return None, "damaged .hpcm file: its alpha channel cannot be read"
 

@@ -14,7 +14,7 @@ from .. import pictures, zoo
 from ..ambient import fresh
 from ..config import QUALITIES
 from ..container import MAX_PIXELS, MULTIPLE, ONE_TILE, TILE_SIDES, Header, unpack
-from ..errors import HpcmError, ImageError, UsageError
+from ..errors import HpcmError, LimitError, UsageError
 from ..pictures import Picture
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def encode(
     preset: str = "lite",
     weights: str | Path | None = None,
     device: str = "auto",
+    *,
+    max_pixels: int | None = None,
 ) -> bytes:
     """Code a picture as the bytes of a `.hpcm` file; see `encode_picture`, which can do more.
 
     What is converted on the way is told as a `CodecWarning`.
     """
-    encoded = encode_picture(image, quality, phase, family, preset, weights, device)
+    encoded = encode_picture(image, quality, phase, family, preset, weights, device, max_pixels=max_pixels)
     warn(encoded.notes)
     return encoded.data
 
@@ -71,6 +73,7 @@ def encode_picture(
     frame: int | None = None,
     target: Target | None = None,
     verify: bool = False,
+    max_pixels: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Encoded:
     """Code a picture as a `.hpcm` file.
@@ -86,17 +89,19 @@ def encode_picture(
         strip: leave metadata out, and convert to sRGB.
         frame: which one of an animation or of several pages, from 0.
         verify: decode the file as another process would, and compare the latent.
+        max_pixels: the most pixels the picture may have, as for `decode_picture`.
         progress: called with the share done, 0 to 1.
 
     Raises:
-        ImageError: the picture is of a kind or size that cannot be coded.
+        ImageError: the picture is of a kind or size that cannot be coded; LimitError if it is larger than
+            `max_pixels`.
         UsageError: an argument that does not exist or is out of range.
         WeightsError: there are no such weights, or the file is not theirs.
         HpcmError: the file did not pass `verify`.
     """
     quality = round_quality(quality)
     wanted = check_target(target)
-    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame, progress)
+    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame, max_pixels, progress)
     notes = list(trial.pixels.notes)
     measured: float | None = None
     if wanted:
@@ -138,21 +143,22 @@ def analyse_picture(
     tile: int | None = None,
     strip: bool = False,
     frame: int | None = None,
+    max_pixels: int | None = None,
 ) -> Analysed:
     """Do once what every quality of a picture has in common, its analysis g_a above all.
 
     It keeps the latent, 3 to 5 bytes for each pixel. Arguments and errors are those of `encode_picture`.
     """
-    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame)
+    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame, max_pixels)
     trial.keep = True
     for number in range(len(trial.header.areas)):
         trial.latent(number)
     return Analysed(trial)
 
 
-def to_rgb(image: Picture) -> NDArray[np.uint8]:
+def to_rgb(image: Picture, max_pixels: int | None = None) -> NDArray[np.uint8]:
     """The picture upright and in 8-bit colour, as a uint8 array `H x W x 3`; see `pictures.read`."""
-    return pictures.read(image).rgb
+    return pictures.read(image, max_pixels=max_pixels).rgb
 
 
 def _trial(
@@ -165,9 +171,10 @@ def _trial(
     tile: int | None,
     strip: bool,
     frame: int | None,
+    max_pixels: int | None,
     progress: Callable[[float], None] | None = None,
 ) -> Trial:
-    pixels = pictures.read(image, frame, strip)
+    pixels = pictures.read(image, frame, strip, max_pixels)
     if pixels.alpha is not None:
         pixels = replace(pixels, rgb=pictures.fill_hidden(pixels.rgb, pixels.alpha))
     height, width = pixels.rgb.shape[:2]
@@ -185,7 +192,7 @@ def _verify(data: bytes, model: HPCM) -> None:
         model: another one than that which encoded, in torch as another process finds it: what the caller's
             torch or this process's past does to the encoder, it does not do to the decoder.
     """
-    container = unpack(data)
+    container = unpack(data, max_pixels=MAX_PIXELS)  # what was asked for was checked before
     latents = Latents(model, container.header, container.tiles, partial=False)
     for number in range(len(container.tiles)):
         try:
@@ -201,7 +208,7 @@ def _tile_side(tile: int | None, header: Header) -> int:
     """The side of the tiles as the file keeps it, checked."""
     height, width = header.padded
     if height * width > MAX_PIXELS:
-        raise ImageError(
+        raise LimitError(
             f"the picture is {header.width} x {header.height}: more than {MAX_PIXELS // 10**6} megapixels"
         )
     if tile is None:

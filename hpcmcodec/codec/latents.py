@@ -43,7 +43,7 @@ class Latents:
         """Samples `1 x rows x columns x M` of the whole grid, None if all are lost; `top` never goes back."""
         wanted = Area(*(STRIDE * side for side in (top, left, bottom - top, right - left)))
         areas = self.header.areas
-        needed = [number for number, area in enumerate(areas) if area.meets(wanted)]
+        needed = self.header.tiles_in(wanted)
         for number in [n for n in self.kept if areas[n].top + areas[n].height <= wanted.top]:
             del self.kept[number]
         for number in needed:

@@ -10,15 +10,19 @@ from .reading import unpack
 __all__ = ["describe"]
 
 
-def describe(data: bytes) -> dict[str, Any]:
+def describe(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
     """Everything that a file says about itself, as a dictionary that `json.dumps` takes.
 
     Sizes are in bytes, ids and checksums in hexadecimal, `bits_per_pixel` counts the whole file.
 
+    Args:
+        data: the whole file.
+        max_pixels: as for `unpack`.
+
     Raises:
-        CorruptFileError: as `unpack`.
+        CorruptFileError, LimitError, UsageError: as `unpack`.
     """
-    container = unpack(data)
+    container = unpack(data, max_pixels=max_pixels)
     header = container.header
     rows, columns = header.grid
     return {

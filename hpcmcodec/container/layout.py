@@ -36,6 +36,7 @@ __all__ = [
     "Header",
     "Tile",
     "chunk_crc",
+    "padded_sides",
     "unfit",
 ]
 
@@ -59,7 +60,7 @@ TILE_SIDES = (256, 2048)
 ONE_TILE = 1 << 22
 MAX_PIXELS = 1 << 29
 
-# The most that a profile or a description may hold.
+# The most that a profile, EXIF or XMP may hold, unpacked. Each stands in a file at most once.
 METADATA_MAX = 1 << 24
 METADATA = {"icc": b"icpr", "exif": b"exif", "xmp": b"xmpd"}
 DEFLATED = ("icc", "xmp")
@@ -92,6 +93,12 @@ class Area:
         )
 
 
+def padded_sides(width: int, height: int) -> tuple[int, int]:
+    """Height and width that are coded."""
+    rows, columns = (-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Header:
     """What a decoder must know.
@@ -117,8 +124,7 @@ class Header:
     @property
     def padded(self) -> tuple[int, int]:
         """Height and width that are coded."""
-        height, width = (-(-side // MULTIPLE) * MULTIPLE for side in (self.height, self.width))
-        return height, width
+        return padded_sides(self.width, self.height)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -138,6 +144,14 @@ class Header:
             for top in range(0, height, side)
             for left in range(0, width, side)
         )
+
+    def tiles_in(self, area: Area) -> list[int]:
+        """The numbers of the tiles that meet an area of the padded picture, in order."""
+        rows, columns = self.grid
+        side = self.tile or max(self.padded)
+        first, last = max(0, area.top // side), min(rows, -(-(area.top + area.height) // side))
+        begin, end = max(0, area.left // side), min(columns, -(-(area.left + area.width) // side))
+        return [row * columns + column for row in range(first, last) for column in range(begin, end)]
 
 
 def unfit(header: Header) -> bool:
@@ -188,5 +202,5 @@ class Container:
     damage: tuple[str, ...] = ()
 
 
-def chunk_crc(kind: bytes, data: bytes) -> int:
+def chunk_crc(kind: bytes, data: bytes | memoryview) -> int:
     return zlib.crc32(data, zlib.crc32(kind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from ..errors import CorruptFileError
 from .layout import (
@@ -32,59 +32,97 @@ from .layout import (
     chunk_crc,
     unfit,
 )
+from .limits import check_pixels
 
-__all__ = ["unpack"]
+__all__ = ["check_left", "unpack"]
 
 # Tiles that may be missing for each one that is there, in what is left of a damaged file.
 _MISSING = 16
 
+# Pixels in grey that may stand for lost tiles: always so many, and beyond that so many for each byte of the
+# file. A sixteenth that is left of a photograph comes to less; a few hundred bytes never become a gigabyte.
+_GREY = 1 << 24
+_GREY_PER_BYTE = 1 << 10
 
-def unpack(data: bytes, partial: bool = False) -> Container:
+# Bytes whose check may fail while whole tiles are looked for, in sizes of the file.
+_SEARCH = 4
+
+# Faults of a damaged file that are told one by one.
+_TOLD = 8
+
+_SIDE_CHUNKS = (b"ALPH", *METADATA.values())
+
+
+def unpack(data: bytes, partial: bool = False, max_pixels: int | None = None) -> Container:
     """Read a file, checking every byte of it.
 
     Args:
         partial: of a damaged file, read what is whole; its header must be.
+        max_pixels: the most pixels, padded to multiples of 64 each way, that the picture may have. None: what
+            the environment variable HPCM_MAX_PIXELS says, else `DEFAULT_PIXELS`.
 
     Raises:
         CorruptFileError: the file is foreign, truncated, damaged, or of another format; one line says which.
+        LimitError: the picture is larger than `max_pixels`.
+        UsageError: the limit is not a whole number above zero.
     """
     _check_start(data)
-    reader = _Reader(partial)
+    reader = _Reader(partial, max_pixels)
     for kind, body, info in _chunks(data, reader.broken if partial else None):
         reader.take(kind, body, info)
-    return reader.finish()
+    return reader.finish(len(data))
+
+
+def check_left(header: Header, lost: Collection[int], size: int) -> None:
+    """Refuse to show a damaged file of `size` bytes of which next to nothing is left.
+
+    Raises:
+        CorruptFileError: the tiles `lost` would come to more grey pixels than such a file may claim.
+    """
+    pixels = sum(header.areas[number].height * header.areas[number].width for number in lost)
+    if pixels > max(_GREY, _GREY_PER_BYTE * size):
+        count = len(header.areas)
+        raise CorruptFileError(
+            f"damaged .hpcm file: too little of it is left, {len(lost)} of its {count} tiles are lost"
+        )
 
 
 class _Reader:
     """Puts the chunks of a file together."""
 
-    def __init__(self, partial: bool) -> None:
-        self.partial = partial
+    def __init__(self, partial: bool, max_pixels: int | None) -> None:
+        self.partial, self.max_pixels = partial, max_pixels
         self.header: Header | None = None
         self.tiles: dict[int, Tile] = {}
         self.alpha: bytes | None = None
         self.metadata: dict[str, bytes] = {}
+        self.seen: set[bytes] = set()
         self.layout: list[ChunkInfo] = []
         self.damage: list[str] = []
+        self.faults = 0
 
     def broken(self, message: str) -> None:
         """Something is wrong: the end, or a line for the report."""
         if not self.partial or self.header is None:
             raise CorruptFileError(message)
-        self.damage.append(message)
+        self.faults += 1
+        if self.faults <= _TOLD:
+            self.damage.append(message)
 
-    def take(self, kind: bytes, body: bytes, info: ChunkInfo) -> None:
+    def take(self, kind: bytes, body: memoryview, info: ChunkInfo) -> None:
         try:
             self._take(kind, body, info)
         except CorruptFileError as error:
             self.broken(str(error))
         self.layout.append(info)
 
-    def _take(self, kind: bytes, body: bytes, info: ChunkInfo) -> None:
+    def _take(self, kind: bytes, body: memoryview, info: ChunkInfo) -> None:
         if (kind == b"HEAD") != (self.header is None):
             raise CorruptFileError("damaged .hpcm file: it must have one header, at its start")
         if self.header is None:
-            self.header = _unpack_header(body)
+            header = _unpack_header(body)
+            check_pixels(header.width, header.height, self.max_pixels)
+            self.header = header
             return
         count = len(self.header.areas)
         if kind == b"TILE":
@@ -92,39 +130,46 @@ class _Reader:
             if number >= count or number in self.tiles or (not self.partial and number != len(self.tiles)):
                 raise CorruptFileError(f"damaged .hpcm file: tile {number} is not in its place")
             self.tiles[number] = tile
-        elif len(self.tiles) == count and not self.partial:
-            raise CorruptFileError("damaged .hpcm file: there is more behind its last tile")
-        elif kind == b"ALPH":
-            if self.alpha is not None:
-                raise CorruptFileError("damaged .hpcm file: it has two alpha channels")
-            self.alpha = body
+        elif self.tiles:
+            what = "there is more behind its last tile"
+            if len(self.tiles) < count:
+                what = f"a chunk {info.type!r} stands among its tiles"
+            raise CorruptFileError(f"damaged .hpcm file: {what}")
+        elif kind in _SIDE_CHUNKS:
+            self._take_once(kind, body)
         elif info.critical:
             raise CorruptFileError(
                 f"this .hpcm file needs {info.type!r}, which this version cannot read: update hpcmcodec"
             )
-        else:
-            for name, known in METADATA.items():
-                if kind == known:
-                    self.metadata[name] = _inflate(body) if name in DEFLATED else body
 
-    def finish(self) -> Container:
+    def _take_once(self, kind: bytes, body: memoryview) -> None:
+        """Alpha or metadata. A second one is not even unpacked, also where the first is damaged."""
+        if kind in self.seen:
+            raise CorruptFileError(f"damaged .hpcm file: it has more than one chunk {kind.decode()!r}")
+        self.seen.add(kind)
+        if kind == b"ALPH":
+            self.alpha = bytes(body)
+        for name, known in METADATA.items():
+            if kind == known:
+                self.metadata[name] = _metadata(body, name in DEFLATED)
+
+    def finish(self, size: int) -> Container:
         if self.header is None:
             raise CorruptFileError("truncated .hpcm file: it ends before its header")
         count = len(self.header.areas)
-        missing = count - len(self.tiles)
-        if missing:
-            what = f"{missing} of its {count} tiles" if count > 1 else "its picture data"
-            if not self.partial or missing > _MISSING * len(self.tiles):
+        if self.faults > _TOLD:
+            self.damage.append(f"{self.faults - _TOLD} more faults of these kinds")
+        lost = [number for number in range(count) if number not in self.tiles]
+        if lost:
+            what = f"{len(lost)} of its {count} tiles" if count > 1 else "its picture data"
+            if not self.partial or len(lost) > _MISSING * len(self.tiles):
                 raise CorruptFileError(f"truncated .hpcm file: it ends before {what}")
-            self.damage.append(f"{what} are missing" if count > 1 else f"{what} is missing")
+            check_left(self.header, lost, size)
+            self.damage.append(f"{what} are missing")
         tiles = tuple(self.tiles.get(number) for number in range(count))
         return Container(
             self.header, tiles, self.alpha, self.metadata, tuple(self.layout), tuple(self.damage)
         )
-
-
-def _is_type(kind: bytes) -> bool:
-    return len(kind) == 4 and kind.isalpha()
 
 
 def _check_start(data: bytes) -> None:
@@ -147,57 +192,86 @@ def _check_start(data: bytes) -> None:
         )
 
 
-def _chunks(data: bytes, broken: Callable[[str], None] | None) -> Iterator[tuple[bytes, bytes, ChunkInfo]]:
-    """Every chunk. A bad one is an error, or, if `broken` takes its message, left out: the next one is then
+Found = tuple[bytes, memoryview, ChunkInfo]
+
+
+def _chunks(data: bytes, broken: Callable[[str], None] | None) -> Iterator[Found]:
+    """Every chunk. A bad one is an error, or, if `broken` takes its message, left out: the next tile is then
     looked for behind it."""
+    scanner = _Scanner(data)
     position = START.size
     while position < len(data):
+        found, fault = scanner.chunk(position)
+        if found is None:
+            message = f"{fault} .hpcm file: chunk at byte {position}"
+            message += " is incomplete" if fault == _CUT else " fails its check"
+            if broken is None:
+                raise CorruptFileError(message)
+            broken(message)
+            position, found = scanner.next_tile(position + 1)
+            if found is None:
+                return
+        yield found
+        position += CHUNK.size + found[2].length + CRC.size
+
+
+_CUT, _WRONG = "truncated or damaged", "damaged"
+
+
+class _Scanner:
+    """Finds the whole chunks of a file.
+
+    Whatever lengths the file claims, the bytes that are checked in vain stay below `_SEARCH` times its size,
+    so the time it takes to find what is left grows with the size and not with its square.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.view = data, memoryview(data)
+        self.left = _SEARCH * len(data)
+
+    def chunk(self, position: int) -> tuple[Found | None, str]:
+        """The chunk that begins at a position, or None and what is wrong with it."""
         start = position + CHUNK.size
-        whole = start <= len(data) and CHUNK.unpack_from(data, position)[1] <= len(data) - start - CRC.size
-        message = f"truncated or damaged .hpcm file: chunk at byte {position} is incomplete"
-        # The length is compared before it is used: a false one costs no memory.
-        if whole:
-            kind, length = CHUNK.unpack_from(data, position)
-            body = bytes(data[start : start + length])
-            (crc,) = CRC.unpack_from(data, start + length)
-            if crc == chunk_crc(kind, body) and _is_type(kind):
-                yield kind, body, ChunkInfo(kind.decode("ascii"), length, crc)
-                position = start + length + CRC.size
-                continue
-            message = f"damaged .hpcm file: chunk at byte {position} fails its check"
-        if broken is None:
-            raise CorruptFileError(message)
-        broken(message)
-        position = _next_tile(data, position + 1)
+        if start > len(self.data):
+            return None, _CUT
+        kind, length = CHUNK.unpack_from(self.data, position)
+        # The length is compared before it is used: a false one costs neither memory nor time.
+        if length > min(len(self.data) - start - CRC.size, self.left):
+            return None, _CUT
+        body = self.view[start : start + length]
+        (crc,) = CRC.unpack_from(self.data, start + length)
+        if crc != chunk_crc(kind, body) or not kind.isalpha():
+            self.left -= length
+            return None, _WRONG
+        return (kind, body, ChunkInfo(kind.decode("ascii"), length, crc)), ""
+
+    def next_tile(self, position: int) -> tuple[int, Found | None]:
+        """The next whole tile and where it begins."""
+        while (position := self.data.find(b"TILE", position)) >= 0:
+            found, _ = self.chunk(position)
+            if found is not None:
+                return position, found
+            position += 1
+        return len(self.data), None
 
 
-def _next_tile(data: bytes, position: int) -> int:
-    """Where the next whole tile begins, or the end."""
-    while (position := data.find(b"TILE", position)) >= 0:
-        start = position + CHUNK.size
-        if start <= len(data):
-            length = CHUNK.unpack_from(data, position)[1]
-            end = start + length
-            if end + CRC.size <= len(data):
-                (crc,) = CRC.unpack_from(data, end)
-                if crc == chunk_crc(b"TILE", data[start:end]):
-                    return position
-        position += 1
-    return len(data)
-
-
-def _inflate(data: bytes) -> bytes:
+def _metadata(body: memoryview, deflated: bool) -> bytes:
+    """A profile, EXIF or XMP, of at most `METADATA_MAX` bytes."""
+    if not deflated:
+        if len(body) > METADATA_MAX:
+            raise CorruptFileError(f"damaged .hpcm file: its metadata has {len(body)} bytes")
+        return bytes(body)
     inflater = zlib.decompressobj()
     try:
-        whole = inflater.decompress(data, METADATA_MAX)
+        whole = inflater.decompress(body, METADATA_MAX + 1)
     except zlib.error:
         whole = b""
-    if not inflater.eof or inflater.unused_data:
+    if len(whole) > METADATA_MAX or not inflater.eof or inflater.unused_data:
         raise CorruptFileError("damaged .hpcm file: its metadata cannot be unpacked")
     return whole
 
 
-def _unpack_header(body: bytes) -> Header:
+def _unpack_header(body: memoryview) -> Header:
     if len(body) != HEAD.size:
         raise CorruptFileError(f"damaged .hpcm file: its header has {len(body)} bytes, not {HEAD.size}")
     fields = HEAD.unpack(body)
@@ -231,7 +305,7 @@ def _unpack_header(body: bytes) -> Header:
     return header
 
 
-def _unpack_tile(body: bytes) -> tuple[int, Tile]:
+def _unpack_tile(body: memoryview) -> tuple[int, Tile]:
     """Number and content."""
     room = len(body) - TILE.size - CHECKSUM_SIZE
     if room < 0 or TILE.unpack_from(body)[1] > room:
@@ -239,4 +313,4 @@ def _unpack_tile(body: bytes) -> tuple[int, Tile]:
     number, length = TILE.unpack_from(body)
     z_end = TILE.size + length
     y_start = z_end + CHECKSUM_SIZE
-    return number, Tile(body[TILE.size : z_end], body[y_start:], body[z_end:y_start])
+    return number, Tile(bytes(body[TILE.size : z_end]), bytes(body[y_start:]), bytes(body[z_end:y_start]))

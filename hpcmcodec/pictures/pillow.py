@@ -24,6 +24,8 @@ def one_line(failure: str) -> Iterator[None]:
     except (HpcmError, MemoryError):
         raise
     except Exception as error:
+        if "out of memory" in str(error):  # Pillow's decoders say it in an OSError
+            raise MemoryError from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{failure}: {reason}") from error
 

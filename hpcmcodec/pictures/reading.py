@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..container import MAX_PIXELS
+from ..container import check_pixels
 from ..errors import ImageError, UsageError
 from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, Treatment, converter, has_grey_palette, treatment
 from .metadata import turn_by_pillow, upright_metadata
-from .opening import check_size
 from .pillow import one_line, own_limit, remembered
 from .samples import DEEP, Samples, in_range, to_8_bits
 from .signalled import file_signal
@@ -51,7 +50,7 @@ class Pixels:
 
 
 def read(
-    image: Picture, frame: int | None = None, strip: bool = False, max_pixels: int | None = MAX_PIXELS
+    image: Picture, frame: int | None = None, strip: bool = False, max_pixels: int | None = None
 ) -> Pixels:
     """Take a picture apart into 8-bit arrays and metadata.
 
@@ -61,18 +60,23 @@ def read(
         frame: which one of an animation or of several pages, from 0; the picture is left standing there.
         strip: leave EXIF and XMP out, and the colour profile too, by converting to sRGB. The orientation is
             applied all the same.
-        max_pixels: the most that a PIL picture may have, asked before its pixels are decoded; None for no
-            limit. `Image.MAX_IMAGE_PIXELS` is neither used nor changed.
+        max_pixels: the most pixels it may have, see `container.check_pixels`; asked before a PIL picture is
+            decoded. `Image.MAX_IMAGE_PIXELS` is neither used nor changed.
 
     Raises:
         ImageError: the picture cannot be read, or is of a kind that cannot be coded.
+        LimitError: it is larger than `max_pixels`.
         UsageError: there is no such frame.
     """
     if not isinstance(image, Image.Image):
         _check_frame(frame, 1)
-        return _from_array(np.asarray(image))
+        pixels = _from_array(np.asarray(image))
+        height, width = pixels.rgb.shape[:2]
+        check_pixels(width, height, max_pixels)
+        return pixels
+    check_pixels(*image.size, max_pixels)
     _seek(image, frame)
-    check_size(image.size, max_pixels)
+    check_pixels(*image.size, max_pixels)  # each page of a TIFF has a size of its own
     with one_line("the picture cannot be read"), own_limit(image.size):
         samples, turned, signal = Samples(image), turn_by_pillow(image), file_signal(image)
         image.load()
