@@ -456,13 +456,15 @@ def test_options_reach_the_codec(hpcm: Bench) -> None:
     picture("a.png")
     hpcm("encode", "a.png")
     words = "--tile 512 --strip --frame 2 --verify -q 3 --preset tiny --weights w --device cpu --force"
+    words += " --max-pixels 999999"
     hpcm("encode", "a.png", *words.split())
     hpcm("encode", "a.png", "--tile", 0, "--force")
     usual, asked, never = hpcm.asked
     common = {"phase": 4, "family": "rwkv", "target": None}
     defaults = {"tile": None, "strip": False, "frame": None, "verify": False, "quality": 5}
+    defaults |= {"max_pixels": None}
     assert usual == {**common, **defaults, "preset": "lite", "weights": None, "device": "auto"}
-    wanted = {"tile": 512, "strip": True, "frame": 2, "verify": True, "quality": 3}
+    wanted = {"tile": 512, "strip": True, "frame": 2, "verify": True, "quality": 3, "max_pixels": 999999}
     assert asked == {**common, **wanted, "preset": "tiny", "weights": Path("w"), "device": "cpu"}
     assert never["tile"] == 0
 
@@ -582,7 +584,7 @@ def test_info_shows_what_is_new(hpcm: Bench, monkeypatch: pytest.MonkeyPatch) ->
         "nothing": {},
     }
     Path("a.hpcm").touch()
-    monkeypatch.setattr("hpcmcodec.container.describe", lambda data: facts)
+    monkeypatch.setattr("hpcmcodec.container.describe", lambda data, max_pixels: facts)
     assert hpcm("info", "a.hpcm")[1].splitlines() == [
         "wide key  0.123457",
         "alpha     yes",

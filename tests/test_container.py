@@ -13,16 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcmcodec.container import (
+    DEFAULT_PIXELS,
     FAMILIES,
+    MAX_PIXELS,
     PRESETS,
+    Area,
     ChunkInfo,
     Header,
     Tile,
+    check_pixels,
     describe,
     pack,
+    pixel_limit,
+    reading,
     unpack,
 )
-from hpcmcodec.errors import CorruptFileError, UsageError
+from hpcmcodec.container.layout import chunk_crc
+from hpcmcodec.errors import CorruptFileError, LimitError, UsageError
 
 HEADER = Header("rwkv", 4, "lite", 5.5, 768, 512, b"\x01\x02\x03\x04", b"\xa1\xa2\xa3\xa4")
 TILE = Tile(z=b"zz-stream", y=b"the y stream", checksum=bytes(range(8)))
@@ -110,6 +117,13 @@ def test_tiles_cover_the_padded_picture_once(header: Header) -> None:
         assert area.top + area.height <= height and area.left + area.width <= width
         assert all(side % 64 == 0 and side > 0 for side in (area.height, area.width))
         assert not any(area.meets(other) for other in header.areas[:number])
+
+
+@given(headers, st.tuples(*[st.integers(-300, 2500)] * 2, *[st.integers(1, 2500)] * 2))
+def test_tiles_in_an_area(header: Header, where: tuple[int, int, int, int]) -> None:
+    area = Area(*where)
+    meet = [number for number, tile in enumerate(header.areas) if tile.meets(area)]
+    assert header.tiles_in(area) == meet
 
 
 @given(st.binary())
@@ -282,6 +296,190 @@ def test_what_is_left_of_a_damaged_file() -> None:
     for hopeless in (pieces[0], b"".join(pieces[:4]), b"".join(pieces)[:30]):
         with pytest.raises(CorruptFileError):
             unpack(hopeless, partial=True)
+
+
+def test_a_chunk_among_the_tiles_is_refused() -> None:
+    start, head, *tiles = parts(pack(TILED, SIX))
+    side = (
+        chunk(b"ALPH", b"a"),
+        chunk(b"exif", b"e"),
+        chunk(b"icpr", zlib.compress(b"i")),
+        chunk(b"noTe", b""),
+    )
+    for between in side:
+        for place in range(1, 7):
+            data = start + head + b"".join([*tiles[:place], between, *tiles[place:]])
+            with pytest.raises(CorruptFileError, match=r"among its tiles|behind its last tile"):
+                unpack(data)
+            left = unpack(data, partial=True)
+            assert (left.tiles, left.alpha, left.metadata) == (tuple(SIX), None, {})
+            assert len(left.damage) == 1
+        unpack(start + head + between + b"".join(tiles))
+
+
+@pytest.mark.parametrize("kind", ["ALPH", "icpr", "exif", "xmpd"])
+def test_each_known_chunk_stands_once(kind: str) -> None:
+    start, head, *tiles = parts(pack(TILED, SIX))
+    first, second = (chunk(kind.encode(), zlib.compress(text)) for text in (b"first", b"second"))
+    broken = chunk(kind.encode(), zlib.compress(b"third")[:-1])
+    rest = chunk(b"noTe", b"twice") * 2 + b"".join(tiles)
+    once, twice = unpack(start + head + first + rest), start + head + first + second + rest
+    with pytest.raises(CorruptFileError, match=f"more than one chunk '{kind}'"):
+        unpack(twice)
+    left = unpack(twice, partial=True)
+    assert (left.alpha, left.metadata) == (once.alpha, once.metadata) and len(left.damage) == 1
+    if kind in ("icpr", "xmpd"):
+        left = unpack(start + head + broken + second + rest, partial=True)
+        assert left.metadata == {} and len(left.damage) == 2, "a damaged one counts"
+
+
+def test_metadata_is_bounded() -> None:
+    start, head, _, tile = parts()
+    largest = bytes(1 << 24)
+    whole = pack(HEADER, [TILE], metadata=dict.fromkeys(("icc", "exif", "xmp"), largest))
+    assert unpack(whole).metadata == dict.fromkeys(("icc", "exif", "xmp"), largest)
+    packed = zlib.compress(largest + b"x", 1)
+    for kind, body in ((b"icpr", packed), (b"xmpd", packed), (b"exif", largest + b"x")):
+        data = start + head + chunk(kind, body) + tile
+        with pytest.raises(CorruptFileError, match="metadata"):
+            unpack(data)
+        assert unpack(data, partial=True).metadata == {}
+    for wrong in (b"", b"no stream", zlib.compress(b"x")[:-1], zlib.compress(b"x") + b"y"):
+        with pytest.raises(CorruptFileError, match="metadata cannot be unpacked"):
+            unpack(start + head + chunk(b"icpr", wrong) + tile)
+
+
+def test_many_profiles_are_not_unpacked() -> None:
+    start, head, _, tile = parts()
+    profiles = [chunk(b"icpr", zlib.compress(bytes([n]) * (1 << 24), 1)) for n in range(8)]
+    bombs = [chunk(b"xmpd", zlib.compress(bytes(1 << 25), 1))] * 8
+    data = start + head + b"".join(profiles + bombs) + tile
+    tracemalloc.start()
+    try:
+        left = unpack(data, partial=True)
+        assert tracemalloc.get_traced_memory()[1] < 80_000_000
+    finally:
+        tracemalloc.stop()
+    assert list(left.metadata) == ["icc"]
+
+
+def test_the_limit_on_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HPCM_MAX_PIXELS", raising=False)
+    assert pixel_limit() == DEFAULT_PIXELS and pixel_limit(5) == 5 and pixel_limit(2**40) == MAX_PIXELS
+    monkeypatch.setenv("HPCM_MAX_PIXELS", "7000")
+    assert pixel_limit() == 7000 and pixel_limit(5) == 5
+    check_pixels(1, 64 * 109, 7000 * 64)
+    check_pixels(64, 64)
+    with pytest.raises(LimitError, match=r"the picture is 1 x 65, coded as 64 x 128: more than 7,000 pixels"):
+        check_pixels(1, 65)
+    for wrong in ("", "many", "0", "-5", "1e6"):
+        monkeypatch.setenv("HPCM_MAX_PIXELS", wrong)
+        if wrong:
+            with pytest.raises(UsageError, match="HPCM_MAX_PIXELS takes a number of pixels"):
+                pixel_limit()
+        else:
+            assert pixel_limit() == DEFAULT_PIXELS
+    for number in (0, -1):
+        with pytest.raises(UsageError, match="max_pixels takes a number of pixels"):
+            pixel_limit(number)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_files_above_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch, partial: bool) -> None:
+    start, _, _, tile = parts()
+    line = pack(replace(HEADER, width=1, height=4000), [TILE])
+    unpack(line, partial, max_pixels=64 * 4032)
+    with pytest.raises(LimitError):
+        unpack(line, partial, max_pixels=64 * 4032 - 1)
+    with pytest.raises(LimitError):
+        describe(line, max_pixels=4000)
+    unpack(SMALL, partial, max_pixels=768 * 512)
+    monkeypatch.setenv("HPCM_MAX_PIXELS", str(768 * 512 - 1))
+    with pytest.raises(LimitError):
+        unpack(SMALL, partial)
+    monkeypatch.delenv("HPCM_MAX_PIXELS")
+    large = start + chunk(b"HEAD", head_body(width=2**14 + 1, height=2**14, tile=32)) + tile
+    with pytest.raises(LimitError, match="16385 x 16384"):
+        unpack(large, partial)
+
+
+def test_a_little_that_is_left_is_not_blown_up() -> None:
+    """One tile in seventeen is what may be left, of a picture that its bytes can account for."""
+    row = replace(HEADER, width=18 * 256, height=256, tile=256)
+    start, head, *tiles = parts(pack(row, [TILE] * 18))
+    left = unpack(start + head + tiles[0] + tiles[17], partial=True)
+    assert left.tiles == (TILE, *[None] * 16, TILE)
+    with pytest.raises(CorruptFileError, match="ends before 17 of its 18 tiles"):
+        unpack(start + head + tiles[3], partial=True)
+
+    def few(bytes_there: int) -> bytes:
+        wide = replace(HEADER, width=17 * 2048, height=2048, tile=2048)
+        start, head, first, *_ = parts(pack(wide, [replace(TILE, y=bytes(bytes_there))] * 17))
+        return start + head + first
+
+    assert len(few(0)) < 100
+    with pytest.raises(CorruptFileError, match="too little of it is left, 16 of its 17 tiles"):
+        unpack(few(0), partial=True)
+    with pytest.raises(CorruptFileError, match="too little of it is left"):
+        unpack(few(2**16 - 200), partial=True)
+    assert unpack(few(2**16), partial=True).tiles[1:] == (None,) * 16
+    four = parts(pack(replace(HEADER, width=5 * 2048, height=2048, tile=2048), [TILE] * 5))
+    assert unpack(b"".join(four[:3]), partial=True).tiles[1:] == (None,) * 4, "so much is always allowed"
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all that a CRC is computed of."""
+    sizes: list[int] = []
+    whole = chunk_crc
+
+    def counted(kind: bytes, data: memoryview) -> int:
+        sizes.append(len(data))
+        return whole(kind, data)
+
+    monkeypatch.setattr(reading, "chunk_crc", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("good", [False, True])
+def test_looking_for_tiles_is_linear(checked: list[int], good: bool) -> None:
+    """However many places claim to be a tile of the whole rest, with whole tiles among them or without."""
+    start, head, *tiles = parts(pack(TILED, SIX))
+    kilobytes = 64
+    junk = bytearray(b"TILE\0\0\0\0" * 128 * kilobytes)
+    for place in range(0, len(junk), 8):
+        struct.pack_into("<I", junk, place + 4, max(0, len(junk) - place - 12))
+    if good:
+        again = tiles[1] * (len(junk) // len(tiles[1]))
+        half = len(tiles[1])
+        junk = bytearray(b"".join(again[i : i + half] + junk[i : i + 8] for i in range(0, len(again), half)))
+    data = start + head + tiles[0] + junk + tiles[5]
+    left = unpack(data, partial=True)
+    assert left.tiles[0] and len(left.damage) < 12
+    assert sum(checked) < 6 * len(data)
+
+
+def test_false_beginnings_hide_no_tile() -> None:
+    start, head, *tiles = parts(pack(TILED, SIX))
+    false = b"".join(b"TILE" + struct.pack("<I", length) for length in (0, 5, 37, 60, 2**32 - 1))
+    data = start + head + false.join(tiles)
+    assert unpack(data, partial=True).tiles == tuple(SIX)
+
+
+def test_faults_are_summed_up() -> None:
+    start, head, *tiles = parts(pack(TILED, SIX))
+    left = unpack(start + head + b"".join(tiles) + tiles[2] * 1000, partial=True)
+    assert left.tiles == tuple(SIX)
+    assert left.damage[-1] == "992 more faults of these kinds" and len(left.damage) == 9
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_many_empty_chunks(checked: list[int], partial: bool) -> None:
+    start, head, exif, tile = parts()
+    data = start + head + chunk(b"noTe", b"") * 5000 + exif + tile
+    read = unpack(data, partial)
+    assert (read.tiles, read.metadata, len(read.layout)) == ((TILE,), METADATA, 5003)
+    assert sum(checked) < len(data) and len(checked) == 5003
 
 
 @pytest.mark.parametrize("kind", [b"no e", b"n0te", b"\xffote"])

@@ -147,11 +147,14 @@ class Header:
 
     def tiles_in(self, area: Area) -> list[int]:
         """The numbers of the tiles that meet an area of the padded picture, in order."""
-        rows, columns = self.grid
-        side = self.tile or max(self.padded)
-        first, last = max(0, area.top // side), min(rows, -(-(area.top + area.height) // side))
-        begin, end = max(0, area.left // side), min(columns, -(-(area.left + area.width) // side))
-        return [row * columns + column for row in range(first, last) for column in range(begin, end)]
+        height, width = self.padded
+        columns, side = self.grid[1], self.tile or max(height, width)
+        top, left = max(0, area.top), max(0, area.left)
+        bottom, right = min(height, area.top + area.height), min(width, area.left + area.width)
+        if top >= bottom or left >= right:
+            return []
+        across = range(left // side, -(-right // side))
+        return [row * columns + column for row in range(top // side, -(-bottom // side)) for column in across]
 
 
 def unfit(header: Header) -> bool:
