@@ -123,7 +123,7 @@ def _decode(
         )
         picture = decoded.image
         saved = pictures.save(picture, kind)
-    psnr = _psnr(original, picture, compare, crop) if original and compare else None
+    psnr = _psnr(original, picture, compare, crop, max_pixels) if original and compare else None
     header = container.unpack(data, partial, max_pixels).header
     pixels = header.width * header.height
     return Made(
@@ -166,11 +166,13 @@ def _kind(output: Path, format: str | None) -> str:
     return kind
 
 
-def _psnr(original: Image.Image, picture: Image.Image, name: Path, crop: Crop | None) -> float:
+def _psnr(
+    original: Image.Image, picture: Image.Image, name: Path, crop: Crop | None, max_pixels: int | None
+) -> float:
     from .. import codec, metrics
 
     with about(name):
-        pixels = codec.to_rgb(original)
+        pixels = codec.to_rgb(original, max_pixels)
     if crop:
         x, y, width, height = crop
         pixels = pixels[y : y + height, x : x + width]
@@ -179,4 +181,4 @@ def _psnr(original: Image.Image, picture: Image.Image, name: Path, crop: Crop | 
             f"{name} is {pixels.shape[1]} x {pixels.shape[0]}, so it cannot be compared with"
             f" {picture.width} x {picture.height}"
         )
-    return metrics.psnr(pixels, codec.to_rgb(picture))
+    return metrics.psnr(pixels, codec.to_rgb(picture, max_pixels))
