@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpcmcodec.cli import main
 from hpcmcodec.errors import ImageError, UsageError
@@ -168,6 +169,34 @@ def test_saturation_goes_from_grey_to_twice_the_colour() -> None:
     assert spread.min() < 0.01 and 0.39 < spread.max() < 0.41
     luma = y @ torch.tensor([0.299, 0.587, 0.114])
     assert (luma - luma.mean()).abs().max() < 0.005
+
+
+class Recorded(TorchDispatchMode):
+    """What PyTorch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.asked.add(func.overloadpacket.__name__)
+        places = [p for place in args[1:2] if isinstance(place, list | tuple) for p in place]
+        if any(isinstance(place, torch.Tensor) and place.dtype == torch.bool for place in places):
+            self.asked.add("nonzero")  # a mask as an index
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_batch_moves_nothing_between_host_and_device() -> None:
+    """A CUDA graph can hold neither values of the host nor shapes that hang on values."""
+    source = CropSource([noise(150, 150)], 64, CPU, others=[Group([noise(64, 64)], 0.5)], augment=EVERYTHING)
+    with Recorded() as recorded:
+        source.batch(4)
+    assert {"rand", "index", "where"} <= recorded.asked
+    assert not recorded.asked & {"lift_fresh", "_local_scalar_dense", "nonzero", "masked_select", "unique"}
+    with Recorded() as recorded:
+        torch.tensor([1.0]).item()
+        torch.ones(3)[torch.ones(3) > 0]
+    assert {"lift_fresh", "_local_scalar_dense", "nonzero"} <= recorded.asked, "it would be seen"
 
 
 def test_only_photographs_are_varied() -> None:

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
+RUN = ("hpcm ", "torchrun ", "python -m hpcmcodec")
+
 # What is shown, and what is run in its place because the real thing takes long.
 SUBSTITUTIONS = {
     "bench kodak/ --qualities 1-8": "bench kodak/ --qualities 1 --limit 1",
@@ -25,6 +27,8 @@ SUBSTITUTIONS = {
     "--seconds 3600": "--preset tiny --steps 2 --batch 2 --crop 64",
     "--seconds 1800": "--steps 1 --batch 1 --crop 64",
     "--weights runs/": "--preset tiny --weights runs/",
+    "--count 1500": "--count 1",
+    "--count 24": "--count 1",
     "--nproc-per-node 4": "--nproc-per-node 2",
 }
 
@@ -36,7 +40,7 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     """The commands of every line; what installs and tests is run by `.ci/run`."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [part for line in lines for part in line.split(" && ") if part.startswith(("hpcm ", "torchrun "))]
+    return [part for line in lines for part in line.split(" && ") if part.startswith(RUN)]
 
 
 def substituted(command: str) -> str:

@@ -71,7 +71,8 @@ class Augment:
         gain = 1 + self.gain * draw[3:].squeeze(2).transpose(0, 1)
         y = x * torch.exp2(self.exposure / DISPLAY * draw[0]) * gain
         y = y.clamp(0, 1) ** torch.exp(math.log1p(self.gamma) * draw[1])
-        grey = (y * y.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        red, green, blue = y.split(1, dim=1)
+        grey = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
         y = grey + (1 + self.saturation * draw[2]) * (y - grey)
         y = (y.clamp(0, 1) * 255).round() / 255
         return torch.where(varied[:, None, None, None], y, x)

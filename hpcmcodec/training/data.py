@@ -182,7 +182,7 @@ class CropSource:
         crops = self._read(which[rescaled:])
         if rescaled:
             most = self.size[which[:rescaled]].amin(1) / self.crop
-            scale = torch.where(varied[:rescaled], self.augment.scale(most), 1.0)
+            scale = torch.where(varied[:rescaled], self.augment.scale(most), torch.ones_like(most))
             window = self._read(which[:rescaled], scale, REACH)
             crops = torch.cat((resample(window, scale, self.crop), crops))
         crops = crops.permute(0, 3, 1, 2) / 255
@@ -195,7 +195,7 @@ class CropSource:
         first, whole, copies = self.places[group].T
         copied = (draw[1] < RESCALED_SHARE) & (copies > 0)
         among = torch.where(copied, copies, whole)
-        which = first + torch.where(copied, whole, 0) + (draw[2] * among).long().minimum(among - 1)
+        which = first + whole * copied + (draw[2] * among).long().minimum(among - 1)
         return which, group == 0
 
     def _read(self, which: Tensor, scale: Tensor | None = None, margin: int = 0) -> Tensor:
