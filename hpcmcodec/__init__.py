@@ -5,9 +5,6 @@ The public names are loaded when they are first used, so that importing the pack
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from .errors import (
     CorruptFileError,
     HpcmError,
@@ -18,7 +15,11 @@ from .errors import (
     WeightsError,
 )
 
+# For type checkers alone. What is imported here delays every start, so that even `typing` waits.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .codec import decode, encode
     from .container import describe as info
     from .zoo import load_model
@@ -51,6 +52,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     module, attribute = _LAZY[name]
     value = getattr(import_module(f".{module}", __name__), attribute)
     globals()[name] = value

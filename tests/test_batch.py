@@ -649,8 +649,15 @@ class TestProcesses:
         assert child.returncode == 0
 
     @pytest.mark.skipif(os.name != "posix", reason="no process groups")
-    @pytest.mark.parametrize("jobs", [1, 2])
-    def test_interrupted(self, run: Run, tmp_path: Path, jobs: int) -> None:
+    @pytest.mark.parametrize(
+        ("jobs", "number", "line"),
+        [
+            (1, signal.SIGINT, "hpcm: interrupted\n"),
+            (2, signal.SIGINT, "hpcm: interrupted\n"),
+            (2, signal.SIGTERM, "hpcm: ended by SIGTERM\n"),
+        ],
+    )
+    def test_interrupted(self, run: Run, tmp_path: Path, jobs: int, number: int, line: str) -> None:
         sources, out = tmp_path / "in", tmp_path / "out"
         picture(*(f"{sources}/{number}.png" for number in range(400)), size=(70, 40))
         child = run("encode", sources, "--preset", "tiny", "--output-dir", out, "--jobs", jobs)
@@ -661,9 +668,12 @@ class TestProcesses:
         assert len(children) == (jobs if jobs > 1 and Path("/proc").is_dir() else 0)
         for busy in children[:1]:
             os.kill(busy, signal.SIGSTOP)  # as good as one with hours of work before it
-        os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+        if number == signal.SIGINT:
+            os.killpg(child.pid, number)  # as a terminal does
+        else:
+            os.kill(child.pid, number)  # as `kill` does
         said, err = child.communicate(timeout=20)
-        assert (child.returncode, said, err) == (130, "", "hpcm: interrupted\n")
+        assert (child.returncode, said, err) == (128 + number, "", line)
         assert all(name.endswith(".hpcm") for name in files(str(out)))
         assert all(describe(path.read_bytes()) for path in out.iterdir())
         for pid in children:

@@ -7,11 +7,13 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +26,7 @@ from ._explain import explain
 from ._files import STDIO, check_output, exists, title, write_bytes
 from ._jobs import Job, Plan, kinds
 from ._show import note, progress, size
+from ._signals import ENDING
 
 __all__ = ["Made", "Progress", "Work", "perform", "share_threads"]
 
@@ -294,23 +297,37 @@ def _start(work: Work) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, work), daemon=True)
-    with _uninterrupted():  # and so is the process itself: Ctrl-C is for its parent
+    with _signals_held():
         process.start()
     there.close()
     return here, process
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _signals_held() -> Iterator[None]:
+    """Signals wait until afterwards, and for ever in what is started meanwhile: its parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which lets them through while it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, work: Work) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore")
     with suppress(EOFError, OSError):  # the parent has closed its end, or is gone
         while True:
             connection.send(_attempt(work, connection.recv(), lambda share: None))
+
+
+def _end_with_parent() -> None:
+    """However the parent ends, even in the middle of a job."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(HpcmError.exit_code)

@@ -19,6 +19,7 @@ from ..errors import (
     UsageError,
 )
 from ..files import write_whole
+from ._streams import reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,12 +33,14 @@ __all__ = [
     "is_file",
     "is_folder",
     "open_picture",
+    "or_stdio",
     "read_bytes",
     "title",
     "write_bytes",
 ]
 
 STDIO = Path("-")
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 # The methods of Path that ask the same raise where a file system refuses an answer, as for too long a name.
 exists, is_file, is_folder = os.path.exists, os.path.isfile, os.path.isdir
 
@@ -45,6 +48,11 @@ exists, is_file, is_folder = os.path.exists, os.path.isfile, os.path.isdir
 def title(path: Path, pipe: str = "standard input") -> str:
     """What to call a path in a message."""
     return pipe if path == STDIO else str(path)
+
+
+def or_stdio(path: Path) -> Path:
+    """A path, or `-` for standard output by another name, which cannot be replaced as files are."""
+    return STDIO if str(path) in STANDARD_OUTPUT else path
 
 
 @contextmanager
@@ -58,13 +66,15 @@ def about(path: Path) -> Iterator[None]:
 
 def read_bytes(path: Path) -> bytes:
     """All of a file, or of standard input for `-`."""
-    if path == STDIO:
-        return sys.stdin.buffer.read()
     try:
+        if path == STDIO:
+            return sys.stdin.buffer.read()
         return path.read_bytes()
     except IsADirectoryError:
-        raise HpcmError(f"{path} is a folder, not a file") from None
+        raise HpcmError(f"{title(path)} is a folder, not a file") from None
     except OSError as error:
+        if path == STDIO:
+            raise HpcmError(f"standard input: {reason(error)}") from None
         raise HpcmError(f"{path}: {error.strerror or error}") from None
 
 

@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ..errors import HpcmError, UsageError
-from ._files import STDIO, exists, is_file, is_folder
+from ._files import STDIO, exists, is_file, is_folder, or_stdio
 
 __all__ = ["HPCM", "OTHER_PICTURES", "PICTURES", "Job", "Plan", "kinds", "plan"]
 
@@ -131,6 +131,7 @@ def plan(
     if output_dir and os.path.lexists(output_dir) and not is_folder(output_dir):
         raise HpcmError(f"{output_dir} is not a folder")
 
+    output = output and or_stdio(output)
     search = _Search(suffixes, recursive)
     for word in inputs:
         search.add(word)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["note", "progress", "size", "working"]
 
 
 def note(line: str) -> None:
     """A line for a person; standard output is for data."""
-    print(line, file=sys.stderr)
+    if sys.stderr is not None:  # print would turn to standard output
+        with suppress(OSError):  # nobody listens, which is no reason to stop the work
+            print(line, file=sys.stderr)
 
 
 @contextmanager

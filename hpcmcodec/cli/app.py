@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from contextlib import suppress
+from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..errors import HpcmError
-from . import bench, compare, decode, encode, export, info, models, selftest, train
+from ..errors import HpcmError, UsageError
+from . import _signals, _streams, bench, compare, decode, encode, export, info, models, selftest, train
 from ._explain import explain
 
-__all__ = ["app", "main", "run"]
-
-INTERRUPTED = 130
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="hpcm",
@@ -51,40 +50,44 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failure, 2 usage, 3 corrupt file,
-    4 weights or model mismatch, 130 interrupted."""
+    """Run the command line and return its exit code.
+
+    0 done, 1 failure, 2 usage, 3 corrupt file, 4 weights or model mismatch; 130, 143 and 129 if SIGINT,
+    SIGTERM or SIGHUP has ended it.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words  # wherever it stands: it is added to the end of what just failed
     words = [word for word in words if word != "--debug"]
     try:
+        _check_words(words)
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
-            code = app(words, prog_name="hpcm", standalone_mode=False) or 0
-        if code != INTERRUPTED:
-            return code
-        line = "interrupted"
-    except (KeyboardInterrupt, typer.Abort):  # typer returns or raises, by version
-        line, code = "interrupted", INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone (`hpcm models | head`); keep the interpreter's last flush from saying so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Not `app(words)`, which turns some exceptions into others and exits on its own.
+            command = typer.main.get_command(app)
+            with command.make_context("hpcm", words) as context:
+                command.invoke(context)
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:  # the reader has gone (`hpcm models | head`), and knows it
+        _streams.silence(sys.stdout.fileno())
         return HpcmError.exit_code
+    except KeyboardInterrupt:
+        line, code = _signals.verdict()
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            with suppress(OSError):
+                traceback.print_exc()
         line, code = explain(error)
     if line:  # `hpcm` alone has printed its help
-        print(f"hpcm: {' '.join(line.split())}", file=sys.stderr)
+        _streams.complain(line)
     return code
 
 
-def run() -> NoReturn:
-    """The command `hpcm`: `main`, then leave at once, because taking torch down takes half a second."""
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:  # a full disk or a reader that has gone: what was promised is not all there
-            code = code or HpcmError.exit_code
-    os._exit(code)
+def _check_words(words: Sequence[str]) -> None:
+    """An empty word would be taken for the current folder, as all words that name files."""
+    for before, word in zip(["hpcm", *words], words, strict=False):
+        if not word or re.fullmatch(r"--[a-z-]+=", word):
+            where = word if word else f"what follows {before}"
+            raise UsageError(f"{where} is empty: is a variable not set?")

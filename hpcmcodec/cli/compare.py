@@ -13,7 +13,7 @@ import typer
 
 from ..config import model_config
 from ..errors import ImageError, UsageError
-from ._files import STDIO, about, check_output, open_picture, read_bytes, title, write_bytes
+from ._files import STDIO, about, check_output, open_picture, or_stdio, read_bytes, title, write_bytes
 from ._options import (
     Device,
     DeviceOption,
@@ -75,6 +75,7 @@ def compare(
     config = model_config(phase, preset)
     part = parse_crop(crop) if crop else None
     output = output or (STDIO if picture == STDIO else picture.with_name(f"{picture.stem}-compare.png"))
+    output = or_stdio(output)
     _check_output(output, picture, force, as_json)
     opened = open_picture(read_bytes(picture), picture)
     with progress("comparing", 1) as show:
