@@ -118,13 +118,17 @@ def _decode(
         from .. import codec, pictures
 
         use_threads(threads)
+        packed = container.unpack(data, partial, max_pixels)
+        header = packed.header
+        size = crop[2:] if crop else (header.width, header.height)
+        pictures.check_format(kind, packed.alpha is not None, size)
         decoded = codec.decode_picture(
             data, weights, device, crop=crop, partial=partial, max_pixels=max_pixels, progress=progress
         )
         picture = decoded.image
-        saved = pictures.save(picture, kind)
+        notes = list(decoded.notes)
+        saved = pictures.save(picture, kind, notes)
     psnr = _psnr(original, picture, compare, crop, max_pixels) if original and compare else None
-    header = container.unpack(data, partial, max_pixels).header
     pixels = header.width * header.height
     return Made(
         saved,
@@ -133,7 +137,7 @@ def _decode(
         bpp=8 * len(data) / pixels,
         quality=header.quality,
         psnr=psnr,
-        notes=decoded.notes + decoded.broken,
+        notes=(*notes, *decoded.broken),
         says=f"{picture.width} x {picture.height}" + (f", PSNR {psnr:.2f} dB" if psnr is not None else ""),
     )
 
@@ -151,18 +155,19 @@ def parse_crop(text: str) -> Crop:
 
 def _kind(output: Path, format: str | None) -> str:
     """Pillow's name for the type of picture to write."""
-    from PIL import Image
+    from .. import pictures
 
     if format is None and output == STDIO:
         raise UsageError(
             "standard output has no name to tell the type of picture: use --format, as --format png"
         )
-    suffix = f".{format.lower()}" if format else output.suffix.lower()
-    kinds = Image.registered_extensions()
-    kind = kinds.get(suffix, (format or "").upper())
-    if kind not in Image.SAVE:
+    kind = pictures.kind_of(format or output.suffix)
+    if not kind:
         what = f"format {format!r}" if format else f"extension {output.suffix!r} of {output}"
-        raise UsageError(f"unknown {what}: choose a type of picture such as png, jpg, webp, tif, ppm")
+        names = ", ".join(each.name for each in pictures.FORMATS.values())
+        raise UsageError(
+            f"unknown {what}, or not one that brings a picture back as it is: choose one of {names}"
+        )
     return kind
 
 

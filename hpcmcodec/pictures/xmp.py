@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.parsers import expat
 
-__all__ = ["LONGEST", "START", "as_utf8", "fit", "join", "orientation", "split"]
+__all__ = ["LONGEST", "START", "as_utf8", "fit", "is_packet", "join", "orientation", "split"]
 
 START = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENSION_START = b"http://ns.adobe.com/xmp/extension/\0"
@@ -172,6 +172,14 @@ def as_utf8(packet: bytes | str) -> bytes:
         else:
             return packet
     return DECLARED_ENCODING.sub(r"\1", packet.strip("\0\ufeff")).encode()
+
+
+def is_packet(packet: bytes) -> bool:
+    """Whether this is whole: XML with RDF in it."""
+    try:
+        return any(each.name == "rdf:RDF" for each in _read(packet))
+    except ValueError:
+        return False
 
 
 def orientation(packet: bytes) -> int | None:
