@@ -12,6 +12,7 @@ __all__ = [
     "OutputExistsError",
     "UsageError",
     "WeightsError",
+    "reason",
 ]
 
 
@@ -59,3 +60,15 @@ class InterruptedRunError(HpcmError):
     """A signal ended the training, which has saved what it takes to go on."""
 
     exit_code = 130
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line for a person."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HpcmError) and text:
+        return text
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

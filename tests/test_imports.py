@@ -20,12 +20,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "__main__": ("cli",),
     "ambient": (),
     "cli": EVERYTHING,
-    "codec": ("ambient", "config", "container", "entropy", "models", "pictures", "zoo"),
+    "codec": ("ambient", "config", "container", "entropy", "models", "pictures", "search", "zoo"),
     "config": (),
     "container": (),
     "entropy": (),
     "errors": (),
-    "evaluation": ("codec", "files", "metrics", "pictures"),
+    "evaluation": ("codec", "files", "metrics", "pictures", "search", "zoo"),
     "files": (),
     "layers": ("ops",),
     "metrics": ("ambient",),
@@ -40,6 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models.transforms": ("layers",),
     "ops": (),
     "pictures": ("container",),
+    "search": (),
     "selftest": ("ambient", "config", "entropy", "models", "zoo"),
     "training": (
         *("ambient", "config", "entropy", "files", "layers", "metrics", "models", "ops", "pictures"),
@@ -47,7 +48,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "zoo": ("ambient", "config", "models"),
 }
-STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors")
+STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors", "search")
 # Third parties that only these may import.
 ONLY_IN = {
     "bjontegaard": ("metrics",),

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["note", "progress", "size", "working"]
+__all__ = ["note", "progress", "size", "tell", "working"]
 
 
 def note(line: str) -> None:
@@ -14,6 +14,11 @@ def note(line: str) -> None:
     if sys.stderr is not None:  # print would turn to standard output
         with suppress(OSError):  # nobody listens, which is no reason to stop the work
             print(line, file=sys.stderr)
+
+
+def tell(line: str) -> None:
+    """A remark for a person on what was done in another way than asked."""
+    note(f"hpcm: note: {line}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ._options import (
     Weights,
     use_threads,
 )
-from ._show import note, progress
+from ._show import note, progress, tell
 from .decode import parse_crop
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def compare(
         with about(picture):
             pixels = _pixels(opened)
             window = _window(pixels, part)
-            samples = evaluation.compare(pixels, [ours, *others], bpp, show)
+            samples = evaluation.compare(pixels, [ours, *others], bpp, show, tell)
         made = evaluation.sheet(pixels, samples, window)
         file = io.BytesIO()
         made.save(file, "PNG")

@@ -13,7 +13,7 @@ import typer
 from ..config import ModelConfig
 from ..errors import ModelMismatchError, UsageError
 from ._options import Device, DeviceOption, Json, Threads, Weights, numbers, use_threads
-from ._show import note, working
+from ._show import note, tell, working
 
 if TYPE_CHECKING:
     from ..evaluation.exchange import Exchange
@@ -100,7 +100,7 @@ def _exchanged(
     from ..evaluation.ours import HpcmCodec
     from ..evaluation.photos import find_photos
 
-    photos = find_photos(folder, limit)
+    photos = find_photos(folder, limit, tell)
 
     def on(device: str, c: ModelConfig) -> HpcmCodec:
         return HpcmCodec(c.phase, c.family, c.preset, weights, device)

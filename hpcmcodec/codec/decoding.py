@@ -64,6 +64,7 @@ def decode_picture(
     crop: tuple[int, int, int, int] | None = None,
     partial: bool = False,
     max_pixels: int | None = None,
+    model: HPCM | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Decoded:
     """Bring the picture back from the bytes of a `.hpcm` file.
@@ -77,6 +78,7 @@ def decode_picture(
         max_pixels: the most pixels the whole picture may have, padded to multiples of 64 each way; it is
             asked before any memory is taken. None: what the environment variable HPCM_MAX_PIXELS says, else
             2^28.
+        model: the one that made the file, if it is loaded already; it is then neither looked up nor loaded.
         progress: called with the share done, 0 to 1.
 
     Returns:
@@ -102,7 +104,8 @@ def decode_picture(
         config = model_config(header.phase, header.preset, header.family)
     except UsageError as error:  # the file's wish, not the caller's
         raise WeightsError(f"made with a model that this version does not have: {error}") from None
-    model = zoo.load_model(config.phase, config.preset, config.family, weights=weights, device=device)
+    if model is None:
+        model = zoo.load_model(config.phase, config.preset, config.family, weights=weights, device=device)
     notes = _check_fingerprints(header, model)
     damage = list(container.damage)
     alpha = None

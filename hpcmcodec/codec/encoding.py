@@ -30,7 +30,8 @@ __all__ = ["Analysed", "Encoded", "analyse_picture", "encode", "encode_picture",
 class Encoded:
     """A file, and how it came about.
 
-    notes: what was converted or could not be reached, a line each. psnr: in dB, where it was a target.
+    notes: what was converted, and how a target was missed, a line each. psnr: in dB, where it was a target;
+    infinite without loss.
     """
 
     data: bytes
@@ -71,6 +72,7 @@ def encode_picture(
     tile: int | None = None,
     strip: bool = False,
     frame: int | None = None,
+    model: HPCM | None = None,
     target: Target | None = None,
     verify: bool = False,
     max_pixels: int | None = None,
@@ -88,6 +90,7 @@ def encode_picture(
             None: 1024 for pictures above 4 megapixels.
         strip: leave metadata out, and convert to sRGB.
         frame: which one of an animation or of several pages, from 0.
+        model: this model, if it is loaded already; it is then neither looked up nor loaded.
         verify: decode the file as another process would, and compare the latent.
         max_pixels: the most pixels the picture may have, as for `decode_picture`.
         progress: called with the share done, 0 to 1.
@@ -101,19 +104,15 @@ def encode_picture(
     """
     quality = round_quality(quality)
     wanted = check_target(target)
-    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame, max_pixels, progress)
-    notes = list(trial.pixels.notes)
-    measured: float | None = None
-    if wanted:
-        data, header, measured, note = search(trial, *wanted)
-        notes += note
-    else:
-        data, header = trial.file(quality)
+    keep = wanted is not None
+    options = (tile, strip, frame, keep, max_pixels, progress, model)
+    trial = _trial(image, phase, family, preset, weights, device, *options)
+    coded, notes = search(trial, *wanted) if wanted else (trial.code(quality), [])
     if verify:
         with fresh():
-            model = zoo.load_model(phase, preset, family, weights=weights, device=device, apart=True)
-            _verify(data, model)
-    return Encoded(data, header.quality, tuple(notes), measured)
+            other = zoo.load_model(phase, preset, family, weights=weights, device=device, apart=True)
+            _verify(coded.data, other)
+    return Encoded(coded.data, coded.quality, (*trial.pixels.notes, *notes), coded.psnr)
 
 
 class Analysed:
@@ -128,8 +127,8 @@ class Analysed:
         Raises:
             UsageError: the quality is out of range.
         """
-        data, header = self._trial.file(round_quality(quality))
-        return Encoded(data, header.quality, self._trial.pixels.notes)
+        coded = self._trial.code(round_quality(quality))
+        return Encoded(coded.data, coded.quality, self._trial.pixels.notes)
 
 
 def analyse_picture(
@@ -143,14 +142,15 @@ def analyse_picture(
     tile: int | None = None,
     strip: bool = False,
     frame: int | None = None,
+    model: HPCM | None = None,
     max_pixels: int | None = None,
 ) -> Analysed:
     """Do once what every quality of a picture has in common, its analysis g_a above all.
 
     It keeps the latent, 3 to 5 bytes for each pixel. Arguments and errors are those of `encode_picture`.
     """
-    trial = _trial(image, phase, family, preset, weights, device, tile, strip, frame, max_pixels)
-    trial.keep = True
+    options = (tile, strip, frame, True, max_pixels, None, model)
+    trial = _trial(image, phase, family, preset, weights, device, *options)
     for number in range(len(trial.header.areas)):
         trial.latent(number)
     return Analysed(trial)
@@ -171,8 +171,10 @@ def _trial(
     tile: int | None,
     strip: bool,
     frame: int | None,
+    keep_latents: bool,
     max_pixels: int | None,
     progress: Callable[[float], None] | None = None,
+    model: HPCM | None = None,
 ) -> Trial:
     pixels = pictures.read(image, frame, strip, max_pixels)
     if pixels.alpha is not None:
@@ -180,9 +182,10 @@ def _trial(
     height, width = pixels.rgb.shape[:2]
     header = Header(family, phase, preset, QUALITIES[0], width, height, bytes(4), bytes(4), 0, pixels.grey)
     header = replace(header, tile=_tile_side(tile, header))
-    model = zoo.load_model(phase, preset, family, weights=weights, device=device)
+    if model is None:
+        model = zoo.load_model(phase, preset, family, weights=weights, device=device)
     header = replace(header, entropy_id=model.entropy_id, synthesis_id=model.synthesis_id)
-    return Trial(model, header, pixels, progress or (lambda share: None))
+    return Trial(model, header, pixels, progress or (lambda share: None), keep_latents)
 
 
 def _verify(data: bytes, model: HPCM) -> None:

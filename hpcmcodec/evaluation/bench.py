@@ -22,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from .. import metrics
-from ..errors import HpcmError, UsageError
+from ..errors import UsageError
 from . import probe, published
 from .codecs import anchors
-from .ours import HpcmCodec
+from .failures import NOT_THERE, Failures, Tell, named, nobody
+from .ours import HpcmCodec, load
 from .photos import Photo, find_photos, read_photo
 from .results import Point, Process, Record, Store, is_folder, summarise, take_over
 
@@ -42,6 +43,8 @@ class Codec(Protocol):
 
     Where it has a method `analyse(pixels)` too, which does what all qualities have in common and returns what
     codes the picture at a quality, that is called once a picture; its time counts for every quality.
+    Where it has a method `load()`, which returns what codes with all that it needs in memory, that is called
+    once, before any time is taken.
     """
 
     @property
@@ -107,9 +110,12 @@ def bench(
     processes: bool = True,
     weights_sha256: Mapping[int, str] | None = None,
     progress: Callable[[Progress], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell = nobody,
 ) -> list[dict[str, Any]]:
     """Encode and decode the pictures of a folder at every quality with every codec, and measure.
+
+    A picture that cannot be used is left out, and so is a codec on a picture on which it fails; its means are
+    then over the other pictures, and its BD-rate is null.
 
     Args:
         folder: where the pictures are (not its subfolders), taken in order of name.
@@ -139,9 +145,9 @@ def bench(
         UsageError: the folder is missing or has no pictures; a phase, quality, codec or limit that does not
             exist; `weights` for several phases; curves that cannot be read; an output that exists, cannot be
             written or, with `resume`, is something else.
-        ImageError: a picture cannot be read or coded; the message names it.
         WeightsError: a phase has no weights (said before anything is measured).
-        HpcmError: a package of the extra `bench` is missing (said before anything is measured).
+        HpcmError: a package of the extra `bench` is missing (said before anything is measured); or nothing at
+            all could be measured, and this is the first failure: its kind, the codec and the picture.
     """
     if weights is not None and len(set(phases)) > 1:
         raise UsageError("one weight file serves one phase: ask for one phase, or leave the weights out")
@@ -153,7 +159,7 @@ def bench(
     runs += [Run(row, row.qualities, missing=row.missing()) for row in anchors(others, effort)]
     return measure(
         runs,
-        find_photos(folder, limit),
+        find_photos(folder, limit, tell),
         curves=_published(curves, {run.codec.name for run in runs}),
         store=store,
         resume=resume,
@@ -174,43 +180,37 @@ def measure(
     force: bool = False,
     processes: bool = True,
     progress: Callable[[Progress], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell = nobody,
 ) -> list[dict[str, Any]]:
     """Measure codecs side by side on the same pictures; arguments, results and errors as in `bench`.
 
     But `curves` are the JSON objects of published ones. The order is picture by picture, and of a picture
     codec by codec, all qualities of one before the next: a run cut short leaves whole curves of all codecs
     over the same pictures, and what slows the machine down for a while slows them all. Times are of calls in
-    this process, one at a time, each codec's after an uncounted one.
+    this process, one at a time, each codec's after an uncounted one; all models are loaded before and stay in
+    memory until the end.
     """
     if not any(run.qualities for run in runs) or not all(run.qualities for run in runs):
         raise UsageError("nothing to measure: no codec or no quality is given")
     for package in ("pytorch_msssim", "bjontegaard"):
         metrics.require(package)
-    tell = tell or (lambda line: None)
     env = _environment()
     records = [_record(run, env) for run in runs]
     names = [photo.name for photo in photos]
     if store is not None and resume:
         _resume(store, records, photos, force, tell)
-    work = [
-        _Work(run.codec, record, to_probe=processes and record.process is None)
-        for run, record in zip(runs, records, strict=True)
-        if not record.skipped
-    ]
     for run in runs:
         if run.missing:
             tell(f"{run.codec.name} is left out: {run.missing}")
+    failures = Failures(tell)
+    work = _prepared(runs, records, photos, processes, failures)
     total = sum(len(one.missing(photo)) for one in work for photo in photos)
-    for one in work:
-        if any(one.missing(photo) for photo in photos):
-            one.try_out()
     results = partial(summarise, records, names, curves)
     if progress:
         progress(Progress("", "", 0, total, None))
     done = 0
     try:
-        for photo, codec, point in _measured(work, photos):
+        for photo, codec, point in _measured(work, photos, failures):
             done += 1
             if store is not None:
                 store.write(results)
@@ -219,14 +219,16 @@ def measure(
     finally:
         if store is not None and any(record.points for record in records):
             store.write(results, final=True)
+    failures.check(left=any(record.points for record in records))
     return results()
 
 
 @dataclass
 class _Work:
-    """A codec, its record, and what there is still to do for it."""
+    """A codec, what codes for it, its record, and what there is still to do."""
 
     codec: Codec
+    coder: Any
     record: Record
     to_probe: bool
     warm: bool = False
@@ -235,34 +237,49 @@ class _Work:
         return [q for q in self.record.qualities if (photo.name, q) not in self.record.points]
 
     def try_out(self) -> None:
-        """Say now what would otherwise be said when others have run for an hour: weights that are missing."""
+        """Say now what would otherwise be said when others have run for an hour: a quality that there is not.
+
+        This picture is none that is to be measured: that a codec cannot code it says nothing of those.
+        """
         pixels = np.full((64, 64, 3), 128, dtype=np.uint8)
         for quality in dict.fromkeys((self.record.qualities[0], self.record.qualities[-1])):
-            self.codec.encode(pixels, quality)
+            with Failures().leave_out(but=NOT_THERE):
+                self.coder.encode(pixels, quality)
 
-    def do(self, photo: Photo, pixels: Pixels) -> Iterator[Point]:
+    def do(self, photo: Photo, pixels: Pixels, failures: Failures) -> Iterator[Point]:
         """Measure what is missing of a picture, into the record and one by one to the caller."""
-        if not self.warm:
-            with _about(photo, quality := self.record.qualities[0]):
-                self.codec.decode(self.codec.encode(pixels, quality))
-            self.warm = True
-        if missing := self.missing(photo):
-            analyse = getattr(self.codec, "analyse", None) or self._analyse
-            with _about(photo):
-                start = time.perf_counter()
-                encode = analyse(pixels)
-                shared = time.perf_counter() - start
-            for quality in missing:
-                with _about(photo, quality):
-                    point = self._point(photo, pixels, quality, encode, shared)
-                self.record.points[photo.name, quality] = point
-                yield point
-        if self.to_probe:
+        points = self._points(photo, pixels)
+        while True:
+            point = None
+            with failures.leave_out(f"{self.codec.name} on {photo.name}"):
+                point = next(points, None)
+            if point is None:
+                break
+            self.record.points[photo.name, point.quality] = point
+            yield point
+        if self.to_probe and not self.missing(photo):
             self.record.process = self._probe(photo, pixels)
             self.to_probe = False
 
+    def _points(self, photo: Photo, pixels: Pixels) -> Iterator[Point]:
+        missing = self.missing(photo)
+        if missing and not self.warm:
+            # What is compiled or set up at the first call is not part of any time.
+            with _at(quality := self.record.qualities[0]):
+                self.coder.decode(self.coder.encode(pixels, quality))
+            self.warm = True
+        if missing:
+            analyse = getattr(self.coder, "analyse", None) or self._analyse
+            start = time.perf_counter()
+            encode = analyse(pixels)
+            shared = time.perf_counter() - start
+            for quality in missing:
+                with _at(quality):
+                    point = self._point(photo, pixels, quality, encode, shared)
+                yield point
+
     def _analyse(self, pixels: Pixels) -> Callable[[float], bytes]:
-        return partial(self.codec.encode, pixels)
+        return partial(self.coder.encode, pixels)
 
     def _point(
         self,
@@ -275,7 +292,7 @@ class _Work:
         start = time.perf_counter()
         data = encode(quality)
         encoded = time.perf_counter()
-        decoded = self.codec.decode(data)
+        decoded = self.coder.decode(data)
         end = time.perf_counter()
         height, width = pixels.shape[:2]
         return Point(
@@ -310,14 +327,43 @@ class _Work:
         )
 
 
-def _measured(work: Sequence[_Work], photos: Sequence[Photo]) -> Iterator[tuple[Photo, Codec, Point]]:
+def _prepared(
+    runs: Sequence[Run],
+    records: Sequence[Record],
+    photos: Sequence[Photo],
+    processes: bool,
+    failures: Failures,
+) -> list[_Work]:
+    """All that can be measured, loaded and tried out where there is something to be measured."""
+    work: list[_Work] = []
+    for run, record in zip(runs, records, strict=True):
+        if record.skipped:
+            continue
+        one = _Work(run.codec, run.codec, record, to_probe=processes and record.process is None)
+        if not any(one.missing(photo) for photo in photos):
+            work.append(one)
+            continue
+        with failures.leave_out(run.codec.name, but=NOT_THERE):
+            one.coder = load(run.codec)
+            one.try_out()
+            work.append(one)
+    return work
+
+
+def _measured(
+    work: Sequence[_Work], photos: Sequence[Photo], failures: Failures
+) -> Iterator[tuple[Photo, Codec, Point]]:
     for photo in photos:
         todo = [one for one in work if one.missing(photo) or one.to_probe]
         if not todo:
             continue
-        pixels = read_photo(photo.path)
+        pixels = None
+        with failures.leave_out():
+            pixels = read_photo(photo.path)
+        if pixels is None:
+            continue
         for one in todo:
-            for point in one.do(photo, pixels):
+            for point in one.do(photo, pixels, failures):
                 yield photo, one.codec, point
 
 
@@ -359,7 +405,7 @@ def _store(path: str, resume: bool, force: bool) -> Store:
 
 
 def _resume(
-    store: Store, records: Sequence[Record], photos: Sequence[Photo], force: bool, tell: Callable[[str], None]
+    store: Store, records: Sequence[Record], photos: Sequence[Photo], force: bool, tell: Tell
 ) -> None:
     taken = take_over(store.read(), records, {photo.name: photo.sha256 for photo in photos})
     if taken.unasked and not force:
@@ -375,13 +421,12 @@ def _resume(
 
 
 @contextmanager
-def _about(photo: Photo, quality: float | None = None) -> Iterator[None]:
-    """Put the picture's name before what is said of it."""
+def _at(quality: float) -> Iterator[None]:
+    """Put the quality before what is said of a failure."""
     try:
         yield
-    except HpcmError as error:
-        where = photo.name if quality is None else f"{photo.name}, quality {quality:g}"
-        raise type(error)(f"{where}: {error}") from error
+    except Exception as error:
+        raise named(error, f"quality {quality:g}") from error
 
 
 def _number(value: float) -> float | None:

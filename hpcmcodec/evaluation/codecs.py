@@ -22,14 +22,17 @@ import PIL
 from PIL import Image, features
 
 from ..errors import HpcmError, ImageError, UsageError
+from ..search import Goal, find, spread
 
-__all__ = ["ANCHORS", "EFFORTS", "TOLERANCE", "Anchor", "Sized", "anchors", "reach"]
+__all__ = ["ANCHORS", "EFFORTS", "FAR", "TOLERANCE", "Anchor", "Sized", "anchors", "reach"]
 
 Pixels = npt.NDArray[np.uint8]
 
 EFFORTS = ("default", "best")
 # A size within this share of its target has reached it.
 TOLERANCE = 0.005
+# Where the nearest is farther away than this, so many qualities are tried all over the range.
+FAR, SCANNED = 0.05, 9
 
 PLUGIN, PLUGIN_MODULE = "pillow-jxl-plugin", "pillow_jxl"
 
@@ -179,42 +182,40 @@ def anchors(names: Sequence[str], effort: str = "default") -> list[Anchor]:
 
 
 def reach(codec: Anchor, pixels: Pixels, bpp: float) -> Sized:
-    """The file that comes nearest to a size, found by bisection over the qualities of a codec.
+    """The file that comes nearest to a size, of those that a search over the qualities of a codec makes.
 
     It ends within `TOLERANCE` of the target, or with the better of the two qualities around it, or at the end
-    of the range if the target lies beyond: compare its `bpp` with what was asked for. It encodes up to
-    log2((high - low) / step) times.
+    of the range if the target lies beyond: compare its `bpp` with what was asked for. A quality at which the
+    codec fails, as JPEG XL does at 100 on flat pictures, is left out.
 
     Args:
         pixels: uint8, H x W x 3.
         bpp: bits per pixel, container included.
 
     Raises:
-        UsageError: `bpp` is not positive and finite. What `Anchor.encode` raises.
+        UsageError: `bpp` is not positive and finite.
+        ImageError: the codec refuses the picture at every quality that was tried.
+        HpcmError: the codec is missing here.
     """
     if not (bpp > 0 and math.isfinite(bpp)):
         raise UsageError(f"the target is a positive number of bits per pixel, not {bpp:g}")
-    first, last = 0, round((codec.high - codec.low) / codec.step)
-    best: Sized | None = None
-    while first <= last:
-        middle = (first + last) // 2
-        quality = round(codec.low + middle * codec.step, 6)
-        data = codec.encode(pixels, quality)
-        found = Sized(data, quality, 8 * len(data) / (pixels.shape[0] * pixels.shape[1]))
-        if best is None or _distance(found.bpp, bpp) < _distance(best.bpp, bpp):
-            best = found
-        if _distance(found.bpp, bpp) <= TOLERANCE:
-            break
-        if found.bpp < bpp:
-            first = middle + 1
-        else:
-            last = middle - 1
-    assert best is not None
-    return best
+    failures: list[ImageError] = []
 
+    def attempt(setting: int) -> tuple[float, Sized] | None:
+        quality = round(codec.low + setting * codec.step, 6)
+        try:
+            data = codec.encode(pixels, quality)
+        except ImageError as error:
+            failures.append(error)
+            return None
+        size = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+        return math.log(bpp / size), Sized(data, quality, size)
 
-def _distance(a: float, b: float) -> float:
-    return abs(math.log(a / b))
+    last = round((codec.high - codec.low) / codec.step)
+    found = find(attempt, last, Goal(0, TOLERANCE, FAR), lambda best: spread(last, SCANNED))
+    if found is None:
+        raise failures[0]
+    return found.result
 
 
 @contextmanager
@@ -222,6 +223,8 @@ def _one_line(failure: str) -> Iterator[None]:
     # Encoders and decoders raise whatever they please.
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{failure}: {reason}") from error

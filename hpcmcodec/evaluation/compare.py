@@ -11,19 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .. import codec as hpcm
 from .. import metrics
 from ..errors import UsageError
-from .codecs import Anchor, reach
-from .ours import HpcmCodec
+from .codecs import FAR, Anchor, reach
+from .failures import NOT_THERE, Failures, Tell, nobody
+from .ours import HpcmCodec, LoadedCodec, load
 
 __all__ = ["Codec", "Sample", "Window", "compare", "detailed_window", "sheet"]
 
 Pixels = NDArray[np.uint8]
 Codec = HpcmCodec | Anchor
 
-# A size farther than this from what was asked is told.
-FAR = 0.05
 BLOCK = 16
 
 # Of the sheet, in pixels; it has the shape of a screen as nearly as whole columns allow.
@@ -76,26 +74,36 @@ def compare(
     codecs: Sequence[Codec],
     bpp: float,
     progress: Callable[[float], None] | None = None,
+    tell: Tell = nobody,
 ) -> list[Sample]:
     """Code a picture with every codec at the size nearest to a target, each by a search over its settings.
+
+    A codec that fails is left out.
 
     Args:
         pixels: uint8, `H x W x 3`.
         bpp: bits per pixel, container included.
         progress: called with the share done, 0 to 1.
+        tell: called with a line for a person for each codec that is left out, in the end.
 
     Raises:
-        UsageError: `bpp` is not positive and finite.
-        ImageError: a codec refuses the picture.
-        HpcmError: a codec or its weights are missing.
+        UsageError: `bpp` is not positive and finite, or there is no such model or device.
+        WeightsError: there are no weights for a model that was asked for.
+        HpcmError: all codecs failed; it is the error of the first.
     """
     if not (bpp > 0 and math.isfinite(bpp)):
         raise UsageError(f"the target is a positive number of bits per pixel, not {bpp:g}")
-    samples = []
-    for done, codec in enumerate(codecs, 1):
-        samples.append(_sample(codec, pixels, bpp))
+    samples, failures = list[Sample](), Failures()
+    coders: list[tuple[Codec, Anchor | LoadedCodec]] = []
+    for codec in codecs:
+        with failures.leave_out(codec.name, but=NOT_THERE):
+            coders.append((codec, load(codec)))
+    for done, (codec, coder) in enumerate(coders, 1):
+        with failures.leave_out(codec.name):
+            samples.append(_sample(codec, coder, pixels, bpp))
         if progress:
-            progress(done / len(codecs))
+            progress(done / len(coders))
+    failures.check(left=samples, tell=tell)
     return samples
 
 
@@ -162,23 +170,13 @@ def sheet(pixels: Pixels, samples: Sequence[Sample], window: Window | None = Non
     return paper
 
 
-def _sample(codec: Codec, pixels: Pixels, bpp: float) -> Sample:
-    if isinstance(codec, HpcmCodec):
-        # Not by `reach`: it analyses the picture once for all trials.
-        encoded = hpcm.encode_picture(
-            pixels,
-            phase=codec.phase,
-            family=codec.family,
-            preset=codec.preset,
-            weights=codec.weights,
-            device=codec.device,
-            target=hpcm.Target(bpp=bpp),
-        )
-        data, quality = encoded.data, encoded.quality
+def _sample(codec: Codec, coder: Anchor | LoadedCodec, pixels: Pixels, bpp: float) -> Sample:
+    if isinstance(coder, LoadedCodec):
+        data, quality = coder.encode_to(pixels, bpp)
     else:
-        found = reach(codec, pixels, bpp)
+        found = reach(coder, pixels, bpp)
         data, quality = found.data, found.quality
-    decoded = codec.decode(data)
+    decoded = coder.decode(data)
     reached = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
     return Sample(
         name=codec.name,

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__, codec
+from .. import __version__, codec, zoo
 
-__all__ = ["HpcmCodec"]
+__all__ = ["HpcmCodec", "LoadedCodec", "load"]
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,58 @@ class HpcmCodec:
         names = ("family", "phase", "preset", "device")
         return {"codec": "hpcm", **{name: getattr(self, name) for name in names}}
 
-    def analyse(self, pixels: NDArray[np.uint8]) -> Callable[[float], bytes]:
+    def load(self) -> LoadedCodec:
+        """This codec with its model in memory, which stays there as long as what is returned.
+
+        Raises:
+            UsageError: there is no such model or device.
+            WeightsError: it has no weights, or they are of another model.
+        """
+        return LoadedCodec(self)
+
+    def analyse(self, pixels: Pixels) -> Callable[[float], bytes]:
         """What codes the picture `H x W x 3` at a quality; what all qualities have in common is done here."""
-        options = (self.phase, self.family, self.preset, self.weights, self.device)
-        analysed = codec.analyse_picture(pixels, *options)
+        return self.load().analyse(pixels)
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """The file of the picture `H x W x 3`; quality 1 to 8."""
+        return self.load().encode(pixels, quality)
+
+    def decode(self, data: bytes) -> Pixels:
+        """The picture of a file, `H x W x 3`."""
+        return self.load().decode(data)
+
+
+class LoadedCodec:
+    """What `HpcmCodec.load` returns: it codes as that does, and loads nothing any more."""
+
+    def __init__(self, ours: HpcmCodec) -> None:
+        self.ours = ours
+        self.model = zoo.load_model(
+            ours.phase, ours.preset, ours.family, weights=ours.weights, device=ours.device
+        )
+
+    def analyse(self, pixels: Pixels) -> Callable[[float], bytes]:
+        analysed = codec.analyse_picture(pixels, *self._which, model=self.model)
         return lambda quality: analysed.encode(quality).data
 
-    def encode(self, pixels: NDArray[np.uint8], quality: float) -> bytes:
-        """The file of the picture `H x W x 3`; quality 1 to 8."""
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
         return self.analyse(pixels)(quality)
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """The picture of a file, `H x W x 3`."""
-        return codec.to_rgb(codec.decode(data, self.weights, self.device))
+    def encode_to(self, pixels: Pixels, bpp: float) -> tuple[bytes, float]:
+        """The file that comes nearest to a size, and its quality; see `codec.Target`."""
+        target = codec.Target(bpp=bpp)
+        encoded = codec.encode_picture(pixels, 5, *self._which, model=self.model, target=target)
+        return encoded.data, encoded.quality
+
+    def decode(self, data: bytes) -> Pixels:
+        return codec.to_rgb(codec.decode_picture(data, model=self.model).image)
+
+    @property
+    def _which(self) -> tuple[int, str, str]:
+        return self.ours.phase, self.ours.family, self.ours.preset
+
+
+def load(codec: Any) -> Any:
+    """A codec with all that it needs in memory: what its method `load` returns if it has one, or itself."""
+    return codec.load() if hasattr(codec, "load") else codec

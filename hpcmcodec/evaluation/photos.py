@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import codec, pictures
 from ..errors import ImageError, UsageError
+from .failures import Failures, Tell, nobody
 
 __all__ = ["Photo", "find_photos", "read_photo"]
 
@@ -30,18 +31,20 @@ class Photo:
         return self.path.name
 
 
-def find_photos(folder: str | os.PathLike[str], limit: int | None = None) -> list[Photo]:
+def find_photos(folder: str | os.PathLike[str], limit: int | None = None, tell: Tell = nobody) -> list[Photo]:
     """The pictures of a folder that Pillow reads, by name, without subfolders and hidden files.
 
     Every one is read, so that a damaged or unfit one is found now and not when others have run for an hour.
+    Left out is one that cannot be read, has transparency, or is of a kind or size that
+    `hpcmcodec.codec.to_rgb` refuses.
 
     Args:
-        limit: only the first ones, so many.
+        limit: only the first ones that can be used, so many.
+        tell: called with a line for a person for each picture that is left out.
 
     Raises:
         UsageError: the folder is missing or unreadable, has no pictures, or `limit` is not positive.
-        ImageError: a picture cannot be read, has transparency, or is of a kind or size that
-            `hpcmcodec.codec.to_rgb` refuses.
+        ImageError: none of the pictures can be used; it is the error of the first.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the limit is a number of pictures, 1 or more, not {limit}")
@@ -53,7 +56,14 @@ def find_photos(folder: str | os.PathLike[str], limit: int | None = None) -> lis
     files = [path for path in files if pictures.is_picture_name(path.name) and path.is_file()]
     if not files:
         raise UsageError(f"no pictures in {folder}")
-    return [_check(path) for path in files[:limit]]
+    failures, photos = Failures(), list[Photo]()
+    for path in files:
+        if len(photos) == limit:
+            break
+        with failures.leave_out():
+            photos.append(_check(path))
+    failures.check(left=photos, tell=tell)
+    return photos
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:

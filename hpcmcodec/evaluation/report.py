@@ -65,7 +65,7 @@ def write(
 
     Raises:
         UsageError: there is no point in the results; a folder without pictures; a size that is not positive.
-        ImageError: a picture cannot be read or coded.
+        ImageError: no picture can be read, or all codecs fail on one.
         WeightsError: there are no weights for the codec of ours.
         HpcmError: it cannot be written, or matplotlib is missing.
     """
@@ -259,9 +259,12 @@ def _crops(photo: Photo, codecs: Sequence[Codec], bpp: float) -> Iterator[str]:
         f' {window.x}, {window.y}.</p>\n<div class="crops">'
     )
     yield _crop(photo.name, "Original", "before coding", "", pixels, window)
-    for sample in compare(pixels, codecs, bpp):
+    left_out: list[str] = []
+    for sample in compare(pixels, codecs, bpp, tell=left_out.append):
         yield _crop(photo.name, sample.title, sample.facts, sample.note, sample.pixels, window)
-    yield "</div>\n</div>"
+    yield "</div>"
+    yield from (f'<p class="fine">{escape(line)}</p>' for line in left_out)
+    yield "</div>"
 
 
 def _crop(name: str, title: str, facts: str, note: str, pixels: Pixels, window: Window) -> str:
