@@ -132,8 +132,8 @@ def _narrow(trials: _Trials[Result], last: int) -> None:
     setting, halve = last // 2, False
     while len(trials.lacks) < TRIALS and high - low > 1:
         lack = trials.lack(setting)
-        if lack is None:  # too far from the settings at which the codec does not fail
-            rise = low < 0 and high <= last
+        if lack is None:  # too far from a setting at which the codec does not fail
+            rise = trials.best is not None and trials.best.setting > setting
         elif goal.within(goal.tolerance, lack):
             return
         else:
@@ -151,4 +151,5 @@ def _narrow(trials: _Trials[Result], last: int) -> None:
             halve = high - low > width / 2  # a curved line: the next step is half of what is left
         elif goal.slope is not None:
             step = setting + BEYOND * (lack - goal.aim) / goal.slope - low
+            halve = len(trials.lacks) > 1  # the slope has led nowhere once
         setting = min(high - 1, max(low + 1, low + round(step)))

@@ -8,6 +8,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpcmcodec import cli, codec, metrics
+from hpcmcodec.config import model_config
 from hpcmcodec.errors import CorruptFileError, HpcmError, ImageError, UsageError, WeightsError
 from hpcmcodec.evaluation import bench as module
 from hpcmcodec.evaluation import probe
 from hpcmcodec.evaluation.bench import Progress, Run, bench, measure
 from hpcmcodec.evaluation.codecs import ANCHORS
+from hpcmcodec.evaluation.markdown import tables
 from hpcmcodec.evaluation.ours import HpcmCodec
 from hpcmcodec.evaluation.photos import find_photos, read_photo
+from hpcmcodec.evaluation.plot import draw
 from hpcmcodec.evaluation.results import Point, Record, Store, summarise
 from tests import fake
 
@@ -160,25 +164,57 @@ def test_a_missing_folder_and_a_file_are_refused(folder: Path) -> None:
             find_photos(path)
 
 
-def test_a_damaged_picture_is_named_before_anything_runs(folder: Path) -> None:
-    (folder / "d.png").write_bytes(b"damaged")
-    with pytest.raises(ImageError, match=r"d\.png is not a picture"):
-        find_photos(folder)
-    assert len(find_photos(folder, limit=3)) == 3
+def test_a_damaged_picture_is_left_out_with_a_line(folder: Path) -> None:
+    for name in ("aa.png", "d.png"):
+        (folder / name).write_bytes(b"damaged")
+    lines: list[str] = []
+    assert [photo.name for photo in find_photos(folder, tell=lines.append)] == ["a.png", "b.png", "c.bmp"]
+    assert [line.rpartition("/")[2] for line in lines] == [
+        "aa.png is not a picture that can be read",
+        "d.png is not a picture that can be read",
+    ]
+    assert all(line.startswith("left out: ") for line in lines)
+    lines.clear()
+    assert [photo.name for photo in find_photos(folder, 2, lines.append)] == ["a.png", "b.png"]
+    assert len(lines) == 1
+
+
+def test_a_folder_of_damaged_pictures_is_refused_by_the_first(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"damaged")
+    lines: list[str] = []
+    with pytest.raises(ImageError, match=r"a\.png is not a picture"):
+        find_photos(tmp_path, tell=lines.append)
+    assert not lines
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_a_picture_with_alpha_is_named_before_anything_runs(folder: Path, mode: str) -> None:
+def test_a_picture_with_alpha_is_left_out_with_a_line(folder: Path, mode: str) -> None:
     save(folder / "d.png", mode=mode)
-    with pytest.raises(ImageError, match=r"d\.png.*transparency"):
-        find_photos(folder)
+    lines: list[str] = []
+    assert len(find_photos(folder, tell=lines.append)) == 3
+    (line,) = lines
+    assert "d.png" in line and "transparency" in line
 
 
-def test_a_picture_cut_off_is_named_before_anything_runs(folder: Path) -> None:
+def test_a_picture_cut_off_is_left_out_with_a_line(folder: Path) -> None:
     path = save(folder / "d.png", 200, 200)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ImageError, match=r"d\.png"):
-        find_photos(folder)
+    lines: list[str] = []
+    assert len(find_photos(folder, tell=lines.append)) == 3
+    (line,) = lines
+    assert "d.png" in line
+
+
+def test_a_picture_that_is_gone_when_its_turn_comes_costs_only_itself(folder: Path) -> None:
+    photos = find_photos(folder)
+    (folder / "b.png").unlink()
+    lines: list[str] = []
+    (result,) = measure([Run(Fake(), (1, 2))], photos, tell=lines.append)
+    assert [row["image"] for row in result["per_image"]] == ["a.png", "a.png", "c.bmp", "c.bmp"]
+    assert (result["pictures"], result["complete"]) == (2, False)
+    (line,) = lines
+    assert line.startswith("left out: ") and "b.png" in line
 
 
 def test_orientation_and_grey_are_resolved_before_coding(tmp_path: Path) -> None:
@@ -345,6 +381,63 @@ def test_what_qualities_share_is_done_once_and_counts_for_each(
     assert {row["decoding_time"] for row in result["per_image"]} == {1}
 
 
+@pytest.mark.parametrize("phases", [range(5), (4,), (3, 1, 0, 2, 4)])
+def test_no_model_is_loaded_while_the_clock_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, phases: Sequence[int]
+) -> None:
+    """However many there are: loading takes a thousand, what is compiled at first a hundred, coding one."""
+    now, loads, compiled = 0, list[int](), set[object]()
+    fake.install(monkeypatch)
+
+    @lru_cache(maxsize=4)  # as the zoo keeps them
+    def load(phase: int, preset: str) -> fake.FakeModel:
+        nonlocal now
+        now += 1000
+        loads.append(phase)
+        return fake.FakeModel(model_config(phase, preset))
+
+    def load_model(phase: int = 4, preset: str = "lite", family: str = "rwkv", **kwargs: Any) -> Any:
+        return load(phase, preset)
+
+    def costs(name: str) -> None:
+        work = getattr(fake.FakeModel, name)
+
+        def timed(self: fake.FakeModel, *arguments: Any) -> Any:
+            nonlocal now
+            now += 1 if (self, name) in compiled else 101
+            compiled.add((self, name))
+            return work(self, *arguments)
+
+        monkeypatch.setattr(fake.FakeModel, name, timed)
+
+    for name in ("latent", "compress_latent", "decompress_latent", "synthesise"):
+        costs(name)
+    monkeypatch.setattr("hpcmcodec.zoo.load_model", load_model)
+    monkeypatch.setattr("hpcmcodec.evaluation.bench.time.perf_counter", lambda: float(now))
+    results = bench(folder, phases, (1, 5, 8), others=("jpeg",), processes=False)
+    assert loads == list(phases)
+    assert [result["complete"] for result in results] == [True] * (len(phases) + 1)
+    for result in results[:-1]:
+        assert {row["encoding_time"] for row in result["per_image"]} == {2}
+        assert {row["decoding_time"] for row in result["per_image"]} == {2}
+
+
+def test_what_goes_on_loads_only_what_it_measures(folder: Path, store: Store) -> None:
+    loaded: list[str] = []
+
+    class Loading(Fake):
+        def load(self) -> Fake:
+            loaded.append(self.name)
+            return self
+
+    one, two = Loading("one"), Loading("two")
+    photos = find_photos(folder)
+    measure([Run(one, (1, 2)), Run(two, (1,))], photos, store=store)
+    assert loaded == ["one", "two"]
+    measure([Run(one, (1, 2)), Run(two, (1, 2))], photos, store=store, resume=True)
+    assert loaded == ["one", "two", "two"]
+
+
 def test_a_process_of_its_own(folder: Path) -> None:
     (result,) = measure([Run(Fake(), (1, 2, 4, 5))], find_photos(folder))
     process = result["process"]
@@ -359,10 +452,108 @@ def test_a_process_of_its_own(folder: Path) -> None:
     assert result["process"] is None
 
 
-@pytest.mark.parametrize("error", [ImageError("too large"), CorruptFileError("checksum")])
-def test_an_error_of_the_codec_names_the_picture_and_keeps_its_kind(folder: Path, error: HpcmError) -> None:
-    with pytest.raises(type(error), match=rf"b\.png, quality 2: {error}"):
-        measure([Run(Failing(error, 6), (1, 2))], find_photos(folder))
+class Refusing(Fake):
+    """Fails on pictures of some widths, at some qualities, at something."""
+
+    def __init__(
+        self,
+        error: Exception,
+        widths: Sequence[int],
+        qualities: Sequence[float] = (1, 2),
+        what: str = "encode",
+    ) -> None:
+        super().__init__("refusing")
+        self.error, self.widths, self.qualities, self.what = error, widths, qualities, what
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        data = super().encode(pixels, quality)
+        if self.what == "encode" and pixels.shape[1] in self.widths and quality in self.qualities:
+            raise self.error
+        return data
+
+    def decode(self, data: bytes) -> Pixels:
+        pixels = super().decode(data)
+        if self.what == "decode" and pixels.shape[1] in self.widths and self.calls[-1][1] in self.qualities:
+            raise self.error
+        return pixels
+
+
+WIDTHS = {"a.png": 21, "b.png": 20, "c.bmp": 22}
+ERRORS = {
+    "too large": ImageError("too large"),
+    "checksum": CorruptFileError("checksum"),
+    "out of memory": MemoryError(),
+    "RuntimeError: a line and another": RuntimeError("a line\nand another"),
+    "KeyError": KeyError(),
+}
+
+
+@pytest.mark.parametrize("what", ["encode", "decode"])
+@pytest.mark.parametrize("qualities", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("reason", ERRORS)
+def test_a_codec_that_fails_on_a_picture_is_left_out_there(
+    folder: Path, store: Store, reason: str, name: str, qualities: tuple[float, ...], what: str
+) -> None:
+    lines: list[str] = []
+    refusing = Refusing(ERRORS[reason], (WIDTHS[name],), qualities, what)
+    runs = [Run(refusing, (1, 2)), Run(Fake("other"), (1, 2))]
+    results = measure(runs, find_photos(folder), store=store, tell=lines.append)
+    assert lines == [f"left out: refusing on {name}: quality {qualities[0]}: {reason}"]
+    one, other = results
+    assert (one["skipped"], one["pictures"], one["complete"], one["bd_rate"]) == (None, 2, False, None)
+    assert (other["skipped"], other["pictures"], other["complete"]) == (None, 3, True)
+    finished = [n for n in WIDTHS for _ in (1, 2) if n != name]
+    assert [row["image"] for row in one["per_image"] if row["image"] != name] == finished
+    assert store.read() == results
+    whole = measure([Run(Fake("refusing"), (1, 2)), runs[1]], find_photos(folder), store=store, resume=True)
+    assert all(result["complete"] for result in whole)
+
+
+@pytest.mark.parametrize("reason", ERRORS)
+def test_a_codec_that_fails_everywhere_is_recorded_and_left_out(folder: Path, reason: str) -> None:
+    refusing = Refusing(ERRORS[reason], (64, *WIDTHS.values()))
+    one, other = measure([Run(refusing, (1, 2)), Run(Fake("other"), (1,))], find_photos(folder))
+    assert (one["skipped"], one["per_image"]) == (f"refusing on a.png: quality 1: {reason}", [])
+    assert (other["skipped"], other["complete"], other["bd_rate"]) == (None, True, {})
+
+
+@pytest.mark.parametrize("reason", ERRORS)
+def test_if_nothing_is_left_the_first_failure_ends_it(folder: Path, store: Store, reason: str) -> None:
+    runs = [Run(Refusing(ERRORS[reason], (64, *WIDTHS.values())), (1, 2))]
+    kind = type(ERRORS[reason]) if isinstance(ERRORS[reason], HpcmError) else HpcmError
+    with pytest.raises(kind, match=rf"^refusing on a\.png: quality 1: {reason}$"):
+        measure(runs, find_photos(folder), store=store)
+    assert not store.path.exists()
+
+
+def test_a_codec_that_cannot_be_loaded_is_recorded_and_left_out(folder: Path) -> None:
+    class Heavy(Fake):
+        def load(self) -> Fake:
+            raise MemoryError
+
+    lines: list[str] = []
+    runs = [Run(Heavy("heavy"), (1, 2)), Run(Fake("other"), (1,))]
+    heavy, other = measure(runs, find_photos(folder), tell=lines.append)
+    assert lines == ["left out: heavy: out of memory"]
+    assert (heavy["skipped"], heavy["per_image"]) == ("heavy: out of memory", [])
+    assert other["complete"]
+
+
+def test_a_codec_that_cannot_code_what_it_is_tried_out_on_is_measured(folder: Path) -> None:
+    """As JPEG XL at quality 100 cannot code flat pictures."""
+    (result,) = measure([Run(Refusing(ImageError("flat"), (64,)), (1, 2))], find_photos(folder))
+    assert result["complete"]
+
+
+def test_pictures_without_loss_have_no_psnr(folder: Path, store: Store) -> None:
+    lossless, lossy = Fake("lossless"), Fake("lossy")
+    results = measure([Run(lossless, (8,)), Run(lossy, (1, 2))], find_photos(folder), store=store)
+    assert results[0]["results"]["psnr-rgb"] == [None]
+    assert results[0]["bd_rate"]["lossy"]["percent"] is None
+    assert json.loads(store.path.read_text(), parse_constant=pytest.fail) == results
+    draw(results, store.path.with_suffix(".svg"))
+    assert tables(results)
 
 
 def test_a_codec_that_cannot_run_says_so_before_another_one_does(folder: Path, store: Store) -> None:
@@ -810,6 +1001,81 @@ def test_command_draws_and_reports(hpcm: Hpcm, folder: Path, monkeypatch: pytest
         (names, Path("rd.png")),
         (names, Path("pictures"), Path("report.html"), {"weights": None}),
     ]
+
+
+def test_a_broken_picture_costs_only_itself(hpcm: Hpcm, folder: Path) -> None:
+    (folder / "aa.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    words = "bench pictures --codecs jpeg,webp --qualities 2,4 --json r.json --markdown r.md --html r.html"
+    code, out, err = hpcm(words)
+    assert code == 0
+    assert err.count("\n") == 1
+    assert err.startswith("hpcm: note: left out: ") and "aa.png" in err
+    assert "3 pictures" in out
+    assert all(result["complete"] for result in json.loads(Path("r.json").read_text()))
+    assert Path("r.md").is_file() and Path("r.html").is_file()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no kernel")])
+def test_a_codec_that_fails_costs_only_itself(
+    hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(fake.FakeModel, "compress_latent", fail)
+    code, out, err = hpcm("bench pictures --codecs jpeg --qualities 2,4 --json r.json --html r.html")
+    assert code == 0
+    assert "jpeg: 3 pictures" in out and "hpcm-rwkv-4-lite:" not in out
+    assert err.count("hpcm: note: left out: hpcm-rwkv-4-lite on ") == err.count("\n") == 3
+    ours, jpeg = json.loads(Path("r.json").read_text())
+    assert ours["skipped"].startswith("hpcm-rwkv-4-lite on a.png: quality 2: ") and jpeg["complete"]
+    assert Path("r.html").is_file()
+
+    code, out, err = hpcm("bench pictures --codecs none --qualities 2,4 --json s.json")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("hpcm: hpcm-rwkv-4-lite on a.png: quality 2: ")
+    assert not Path("s.json").exists()
+
+
+def test_an_output_that_fails_costs_only_itself(
+    hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise HpcmError("cannot write: No space left on device")
+
+    monkeypatch.setattr("hpcmcodec.evaluation.plot.draw", full)
+    monkeypatch.setattr("hpcmcodec.evaluation.report.write", full)
+    words = "bench pictures --codecs jpeg --qualities 2,3 --plot rd.png --html r.html --markdown r.md"
+    code, out, err = hpcm(words)
+    assert code == 1
+    assert "jpeg: 3 pictures" in out
+    assert err == (
+        "hpcm: note: cannot write: No space left on device\nhpcm: cannot write: No space left on device\n"
+    )
+    assert Path("r.md").is_file()
+
+
+@pytest.mark.parametrize("option", ["--plot rd.png", "--html r.html"])
+def test_a_plot_that_nobody_can_draw_is_refused_before_anything_runs(
+    hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(module, "measure", pytest.fail)
+    code, out, err = hpcm(f"bench pictures --codecs none {option}")
+    assert (code, out) == (1, "")
+    assert "matplotlib" in err and err.count("\n") == 1
+
+
+def test_an_interrupt_before_anything_is_measured_promises_nothing(
+    hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake.FakeModel, "compress_latent", interrupted)
+    code, out, err = hpcm("bench pictures --codecs none --qualities 1-2 --json r.json")
+    assert (code, out, err) == (130, "", "hpcm: interrupted\n")
+    assert not Path("r.json").exists()
 
 
 def test_command_without_a_codec(hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,35 @@ def test_a_size_beyond_the_range_ends_at_its_end(name: str) -> None:
     assert len(reach(codec, pixels, 100).data) == len(codec.encode(pixels, codec.high))
 
 
+@every_format
+@pytest.mark.parametrize("high", [True, False])
+def test_a_size_that_an_end_gives_is_found(codec: Anchor, high: bool) -> None:
+    pixels = photo(40, 56)
+    data = codec.encode(pixels, codec.high if high else codec.low)
+    found = reach(codec, pixels, 8 * len(data) / pixels[..., 0].size)
+    assert abs(len(found.data) / len(data) - 1) <= TOLERANCE
+
+
+@pytest.mark.parametrize("works", [(1, 60), (1, 3), (40, 100), (45, 55), (50, 50), (100, 100)])
+def test_qualities_at_which_a_codec_fails_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, works: tuple[int, int]
+) -> None:
+    codec, pixels, encode = ANCHORS["jpeg"], photo(), Anchor.encode
+
+    def some(self: Anchor, pixels: NDArray[np.uint8], quality: float) -> bytes:
+        if not works[0] <= quality <= works[1]:
+            raise ImageError("JPEG cannot code the picture: not at this quality")
+        return encode(self, pixels, quality)
+
+    monkeypatch.setattr(Anchor, "encode", some)
+    sizes = [len(encode(codec, pixels, quality)) for quality in range(works[0], works[1] + 1)]
+    assert len(reach(codec, pixels, 100).data) == max(sizes)
+    assert len(reach(codec, pixels, 1e-3).data) == min(sizes)
+    monkeypatch.setattr(Anchor, "encode", lambda self, pixels, quality: some(self, pixels, 0))
+    with pytest.raises(ImageError, match="not at this quality"):
+        reach(codec, pixels, 1)
+
+
 @pytest.mark.parametrize("bpp", [0, -1, math.nan, math.inf])
 def test_a_size_that_is_none_is_refused(bpp: float) -> None:
     with pytest.raises(UsageError, match="positive number"):

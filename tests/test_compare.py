@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpcmcodec import codec
-from hpcmcodec.errors import HpcmError, UsageError
+from hpcmcodec.errors import HpcmError, ImageError, ModelMismatchError, UsageError
 from hpcmcodec.evaluation.codecs import ANCHORS, Anchor
 from hpcmcodec.evaluation.compare import GAP, Sample, Window, compare, detailed_window, sheet
 from hpcmcodec.evaluation.ours import HpcmCodec
@@ -74,6 +75,65 @@ def test_a_size_out_of_reach_is_told() -> None:
     assert jpeg.bpp > 0.2
     assert jpeg.quality == ANCHORS["jpeg"].low
     assert webp.bpp < jpeg.bpp
+
+
+class Failing(Anchor):
+    """Of all pictures, at all qualities."""
+
+    error: Exception
+
+    def encode(self, pixels: NDArray[np.uint8], quality: float) -> bytes:
+        raise self.error
+
+
+def failing(error: Exception) -> Failing:
+    row = ANCHORS["jpeg"]
+    made = Failing(**{field.name: getattr(row, field.name) for field in fields(row)} | {"name": "failing"})
+    object.__setattr__(made, "error", error)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (ImageError("it has no such mode"), "it has no such mode"),
+        (RuntimeError("a\nb"), "RuntimeError: a b"),
+    ],
+)
+def test_a_codec_that_fails_is_left_out(error: Exception, reason: str) -> None:
+    lines: list[str] = []
+    samples = compare(photo(), [failing(error), ANCHORS["jpeg"]], 1.0, tell=lines.append)
+    assert [s.name for s in samples] == ["jpeg"]
+    assert lines == [f"left out: failing: {reason}"]
+    with pytest.raises(HpcmError, match=f"^failing: {reason}$"):
+        compare(photo(), [failing(error)], 1.0, tell=lines.append)
+    assert len(lines) == 1
+
+
+def test_a_decoder_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.install(monkeypatch)
+
+    def fail(*arguments: object) -> None:
+        raise ModelMismatchError("decoded to something else")
+
+    monkeypatch.setattr(fake.FakeModel, "decompress_latent", fail)
+    lines: list[str] = []
+    samples = compare(photo(), [HpcmCodec(4, "rwkv", "tiny"), ANCHORS["webp"]], 0.5, tell=lines.append)
+    assert [s.name for s in samples] == ["webp"]
+    assert lines == ["left out: hpcm-rwkv-4-tiny: decoded to something else"]
+
+
+@pytest.mark.parametrize("shape", [(100, 300), (1, 1), (64, 64), (3, 200)])
+@pytest.mark.parametrize("value", [0, 128, 255])
+@pytest.mark.parametrize("bpp", [0.01, 1.0, 500.0])
+def test_flat_and_tiny_pictures_are_compared(shape: tuple[int, int], value: int, bpp: float) -> None:
+    """JPEG XL fails on flat pictures at quality 100: it takes the best that it can."""
+    pixels, lines = np.full((*shape, 3), value, np.uint8), list[str]()
+    codecs = [ANCHORS[name] for name in ("jpeg", "webp", "jxl", "jpeg2000")]
+    samples = compare(pixels, codecs, bpp, tell=lines.append)
+    assert [s.name for s in samples] == ["jpeg", "webp", "jxl", "jpeg2000"]
+    assert not lines
 
 
 @pytest.mark.parametrize("bpp", [0, -1, float("nan"), float("inf")])
@@ -294,6 +354,22 @@ def test_a_missing_codec_is_left_out_with_a_note(hpcm: Hpcm, monkeypatch: pytest
     assert code == 0
     assert "hpcm: note: left out: JPEG XL: not here\n" in err
     assert "jxl" not in out and "jpeg" in out
+
+
+def test_what_fails_is_left_out_with_a_note(
+    hpcm: Hpcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(fake.FakeModel, "compress_latent", fail)
+    code, out, err = hpcm(CROP, "--bpp", 1, "--codecs", "jpeg,webp", "-o", "c.png")
+    assert code == 0
+    assert "jpeg" in out and "webp" in out and "hpcm-" not in out
+    assert err.startswith("hpcm: note: left out: hpcm-rwkv-4-lite: out of memory\nc.png: ")
+    line = complaint(hpcm(CROP, "--bpp", 1, "--codecs", "", "-o", "d.png"), 1)
+    assert line == "hpcm: hpcm-rwkv-4-lite: out of memory\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
 
 
 def test_all_codecs_that_are_there_are_the_default(hpcm: Hpcm) -> None:

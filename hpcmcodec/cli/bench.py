@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import model_config
-from ..errors import UsageError
+from ..errors import HpcmError, UsageError
 from ._files import check_new, read_bytes
 from ._options import Device, DeviceOption, Force, PresetOption, Threads, Weights, numbers, use_threads
-from ._show import note, progress, size
+from ._show import progress, size, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,10 +82,7 @@ def bench(
     output = None if as_json in (None, STDOUT) else as_json
     if resume and output is None:
         raise UsageError("--resume goes on with what is in a file: name it with --json")
-    for path in filter(None, (plot, html, markdown)):
-        check_new(path, force)
-    if plot:
-        _check_format(plot)
+    _check_outputs(plot, html, markdown, force)
     with _progress() as show_points, _advice(output):
         from ..evaluation.bench import bench as measure
 
@@ -106,25 +103,17 @@ def bench(
             force=force,
             weights_sha256=_digests(wanted, preset, weights),
             progress=show_points,
-            tell=lambda line: note(f"hpcm: note: {line}"),
+            tell=tell,
         )
-    if plot:
-        from ..evaluation.plot import draw
-
-        draw(results, plot)
-    if html:
-        from ..evaluation.report import write
-
-        with progress("writing the report", 1) as show:
-            write(results, folder, html, weights=weights, progress=show)
-    if markdown:
-        from ..evaluation import markdown as page
-
-        page.write(results, markdown)
+    failures = _write(results, folder, weights, plot, html, markdown)
     if as_json == STDOUT:
         typer.echo(json.dumps(results, indent=2))
     else:
         _print(results)
+    for error in failures[1:]:
+        tell(str(error))
+    if failures:
+        raise failures[0]
 
 
 @contextmanager
@@ -133,16 +122,51 @@ def _advice(output: str | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if output:
-            note(f"hpcm: note: {output} holds what was measured; --resume goes on from there")
+        if output and Path(output).exists():
+            tell(f"{output} holds what was measured; --resume goes on from there")
         raise
 
 
-def _check_format(plot: Path) -> None:
-    from ..evaluation.plot import FORMATS
+def _check_outputs(plot: Path | None, html: Path | None, markdown: Path | None, force: bool) -> None:
+    """Refuse now what could not be written when all has been measured."""
+    for path in filter(None, (plot, html, markdown)):
+        check_new(path, force)
+    if plot or html:
+        from ..evaluation.plot import FORMATS, require_matplotlib
 
-    if plot.suffix.lower() not in FORMATS:
-        raise UsageError(f"--plot takes a {', '.join(FORMATS)}, not {plot}")
+        if plot and plot.suffix.lower() not in FORMATS:
+            raise UsageError(f"--plot takes a {', '.join(FORMATS)}, not {plot}")
+        require_matplotlib()
+
+
+def _write(
+    results: Sequence[Mapping[str, Any]],
+    folder: Path,
+    weights: Path | None,
+    plot: Path | None,
+    html: Path | None,
+    markdown: Path | None,
+) -> list[HpcmError]:
+    """Write what was asked for, each whatever becomes of the others; what failed is returned."""
+    from ..evaluation.failures import Failures
+
+    failures = Failures()
+    if plot:
+        from ..evaluation.plot import draw
+
+        with failures.leave_out():
+            draw(results, plot)
+    if html:
+        from ..evaluation.report import write
+
+        with failures.leave_out(), progress("writing the report", 1) as show:
+            write(results, folder, html, weights=weights, progress=show)
+    if markdown:
+        from ..evaluation import markdown as page
+
+        with failures.leave_out():
+            page.write(results, markdown)
+    return failures.errors
 
 
 def _digests(phases: Sequence[int], preset: str, weights: Path | None) -> dict[int, str]:

@@ -82,7 +82,7 @@ def _note(kind: str, wanted: float, value: float, safe: bool) -> str:
         return f"{wanted:g} bpp cannot be reached: {value:.6g} is nearest"
     reached = "a picture without loss" if math.isinf(value) else f"{math.floor(value * 1e4) / 1e4:g} dB"
     if safe:
-        return f"{wanted:g} dB is exceeded: {reached} is the nearest above it"
+        return f"{wanted:g} dB is exceeded: {reached} is the nearest found above it"
     return f"{wanted:g} dB cannot be reached: {reached} is nearest"
 
 

@@ -202,41 +202,68 @@ def measure(
     for run in runs:
         if run.missing:
             tell(f"{run.codec.name} is left out: {run.missing}")
-    failures = Failures(tell)
-    work = _prepared(runs, records, photos, processes, failures)
+    work = [
+        _Work(run.codec, record, processes and record.process is None, Failures(tell))
+        for run, record in zip(runs, records, strict=True)
+        if not record.skipped
+    ]
+    for one in work:
+        one.prepare(photos)
+    unread = Failures(tell)
     total = sum(len(one.missing(photo)) for one in work for photo in photos)
     results = partial(summarise, records, names, curves)
     if progress:
         progress(Progress("", "", 0, total, None))
     done = 0
     try:
-        for photo, codec, point in _measured(work, photos, failures):
+        for photo, codec, point in _measured(work, photos, unread):
             done += 1
             if store is not None:
                 store.write(results)
             if progress:
                 progress(Progress(codec.name, photo.name, done, total, point))
     finally:
-        if store is not None and any(record.points for record in records):
+        for one in work:
+            one.say_why_nothing_came()
+        measured = any(record.points for record in records)
+        if store is not None and measured:
             store.write(results, final=True)
-    failures.check(left=any(record.points for record in records))
+    for failures in (*(one.failures for one in work), unread):
+        failures.check(left=measured)
     return results()
 
 
 @dataclass
 class _Work:
-    """A codec, what codes for it, its record, and what there is still to do."""
+    """A codec, its record, what there is still to do, what failed, and what codes as soon as it is loaded."""
 
     codec: Codec
-    coder: Any
     record: Record
     to_probe: bool
+    failures: Failures
+    coder: Any = None
     warm: bool = False
 
     def missing(self, photo: Photo) -> list[float]:
         return [q for q in self.record.qualities if (photo.name, q) not in self.record.points]
 
-    def try_out(self) -> None:
+    def prepare(self, photos: Sequence[Photo]) -> None:
+        """Load the codec and try it out if there is anything to measure."""
+        if not any(self.missing(photo) for photo in photos):
+            self.coder = self.codec
+            return
+        with self.failures.leave_out(self.codec.name, but=NOT_THERE):
+            self.coder = load(self.codec)
+            self._try_out()
+
+    def to_do(self, photo: Photo) -> bool:
+        return self.coder is not None and (self.to_probe or bool(self.missing(photo)))
+
+    def say_why_nothing_came(self) -> None:
+        if self.failures.errors and not self.record.points:
+            self.record.skipped = str(self.failures.errors[0])
+
+    def _try_out(self) -> None:
         """Say now what would otherwise be said when others have run for an hour: a quality that there is not.
 
         This picture is none that is to be measured: that a codec cannot code it says nothing of those.
@@ -246,12 +273,12 @@ class _Work:
             with Failures().leave_out(but=NOT_THERE):
                 self.coder.encode(pixels, quality)
 
-    def do(self, photo: Photo, pixels: Pixels, failures: Failures) -> Iterator[Point]:
+    def do(self, photo: Photo, pixels: Pixels) -> Iterator[Point]:
         """Measure what is missing of a picture, into the record and one by one to the caller."""
         points = self._points(photo, pixels)
         while True:
             point = None
-            with failures.leave_out(f"{self.codec.name} on {photo.name}"):
+            with self.failures.leave_out(f"{self.codec.name} on {photo.name}"):
                 point = next(points, None)
             if point is None:
                 break
@@ -327,43 +354,18 @@ class _Work:
         )
 
 
-def _prepared(
-    runs: Sequence[Run],
-    records: Sequence[Record],
-    photos: Sequence[Photo],
-    processes: bool,
-    failures: Failures,
-) -> list[_Work]:
-    """All that can be measured, loaded and tried out where there is something to be measured."""
-    work: list[_Work] = []
-    for run, record in zip(runs, records, strict=True):
-        if record.skipped:
-            continue
-        one = _Work(run.codec, run.codec, record, to_probe=processes and record.process is None)
-        if not any(one.missing(photo) for photo in photos):
-            work.append(one)
-            continue
-        with failures.leave_out(run.codec.name, but=NOT_THERE):
-            one.coder = load(run.codec)
-            one.try_out()
-            work.append(one)
-    return work
-
-
 def _measured(
-    work: Sequence[_Work], photos: Sequence[Photo], failures: Failures
+    work: Sequence[_Work], photos: Sequence[Photo], unread: Failures
 ) -> Iterator[tuple[Photo, Codec, Point]]:
     for photo in photos:
-        todo = [one for one in work if one.missing(photo) or one.to_probe]
-        if not todo:
-            continue
+        todo = [one for one in work if one.to_do(photo)]
         pixels = None
-        with failures.leave_out():
-            pixels = read_photo(photo.path)
+        with unread.leave_out():
+            pixels = read_photo(photo.path) if todo else None
         if pixels is None:
             continue
         for one in todo:
-            for point in one.do(photo, pixels, failures):
+            for point in one.do(photo, pixels):
                 yield photo, one.codec, point
 
 

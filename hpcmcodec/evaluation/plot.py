@@ -29,6 +29,7 @@ __all__ = [
     "curves",
     "draw",
     "inline_svg",
+    "require_matplotlib",
 ]
 
 FORMATS = (".pdf", ".png", ".svg")
@@ -147,7 +148,7 @@ def draw(
     drawn = curves(results)
     if not drawn:
         raise UsageError("there is nothing to plot: the results have no point yet")
-    matplotlib = _matplotlib()
+    matplotlib = require_matplotlib()
     metrics = [metric for metric in METRICS if any(metric in curve.points for curve in drawn)]
     out = io.BytesIO()
     with matplotlib.rc_context(_settings(matplotlib)):
@@ -174,7 +175,7 @@ def inline_svg(drawn: Sequence[Curve], metric: str, label: str) -> str:
     Raises:
         HpcmError: matplotlib is missing.
     """
-    matplotlib = _matplotlib()
+    matplotlib = require_matplotlib()
     out = io.StringIO()
     with matplotlib.rc_context({**_settings(matplotlib), "svg.fonttype": "none", "font.size": 11}):
         from matplotlib.figure import Figure
@@ -189,7 +190,12 @@ def inline_svg(drawn: Sequence[Curve], metric: str, label: str) -> str:
 _NO_DATE: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-def _matplotlib() -> Any:
+def require_matplotlib() -> Any:
+    """The package that draws, imported when it is first needed.
+
+    Raises:
+        HpcmError: it is missing.
+    """
     try:
         import matplotlib
     except ImportError as error:
