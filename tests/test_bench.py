@@ -541,7 +541,7 @@ def test_a_codec_that_cannot_be_loaded_is_recorded_and_left_out(folder: Path) ->
 
 
 def test_a_codec_that_cannot_code_what_it_is_tried_out_on_is_measured(folder: Path) -> None:
-    """As JPEG XL at quality 100 cannot code flat pictures."""
+    """It is flat, which some encoders do not like."""
     (result,) = measure([Run(Refusing(ImageError("flat"), (64,)), (1, 2))], find_photos(folder))
     assert result["complete"]
 

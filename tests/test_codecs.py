@@ -219,6 +219,12 @@ def test_a_size_that_an_end_gives_is_found(codec: Anchor, high: bool) -> None:
     assert abs(len(found.data) / len(data) - 1) <= TOLERANCE
 
 
+def test_jpeg_xl_has_all_its_qualities() -> None:
+    codec, pixels = ANCHORS["jxl"], photo()
+    assert (codec.decode(codec.encode(pixels, 100)) == pixels).all()
+    assert len(codec.encode(pixels, 99.9)) < len(codec.encode(pixels, 100))
+
+
 @pytest.mark.parametrize("works", [(1, 60), (1, 3), (40, 100), (45, 55), (50, 50), (100, 100)])
 def test_qualities_at_which_a_codec_fails_are_left_out(
     monkeypatch: pytest.MonkeyPatch, works: tuple[int, int]

@@ -45,6 +45,11 @@ def _by_rate(bpp: float) -> dict[str, Any]:
     return {"quality_layers": [24 / bpp]}
 
 
+def _by_quality_or_lossless(quality: float) -> dict[str, Any]:
+    """At 100 libjxl codes without loss, and the plugin fails unless it is told so."""
+    return {"lossless": True} if quality == 100 else {"quality": quality}
+
+
 @dataclass(frozen=True)
 class Anchor:
     """One codec; its files grow with its quality.
@@ -186,7 +191,7 @@ def reach(codec: Anchor, pixels: Pixels, bpp: float) -> Sized:
 
     It ends within `TOLERANCE` of the target, or with the better of the two qualities around it, or at the end
     of the range if the target lies beyond: compare its `bpp` with what was asked for. A quality at which the
-    codec fails, as JPEG XL does at 100 on flat pictures, is left out.
+    codec fails is left out.
 
     Args:
         pixels: uint8, H x W x 3.
@@ -243,7 +248,7 @@ _WEBP = Anchor("webp", "WebP", "libwebp", "WEBP", "webp", (1, *_TENS, 95), step=
 _AVIF = Anchor("avif", "AVIF", "libavif", "AVIF", "avif", _TENS, fixed={"subsampling": "4:4:4"})
 # Unasked, libavif tunes for the eye, since 1.4 at 8 % more bits for the PSNR of Kodak.
 _AVIF_PSNR = _like(_AVIF, "avif-psnr", "AVIF for PSNR", advanced={"tune": "psnr"})
-_JXL = Anchor("jxl", "JPEG XL", PLUGIN, "JXL", None, (*_TENS, 95), step=0.1)
+_JXL = Anchor("jxl", "JPEG XL", PLUGIN, "JXL", None, (*_TENS, 95), step=0.1, options=_by_quality_or_lossless)
 _JPEG2000 = Anchor(
     "jpeg2000",
     "JPEG 2000",
