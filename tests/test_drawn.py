@@ -17,12 +17,14 @@ from PIL import Image, ImageFont
 from hpcmcodec.errors import UsageError
 from hpcmcodec.training.data import read_pictures
 from hpcmcodec.training.drawn import GROUPS, KINDS, drawn_pictures, write_drawn
+from hpcmcodec.training.drawn.__main__ import main
 from hpcmcodec.training.drawn.fonts import Face, Fonts
 from hpcmcodec.training.drawn.kinds import Kind, draw
 from hpcmcodec.training.drawn.sheet import Sheet
 from hpcmcodec.training.drawn.text import wrapped
 from hpcmcodec.training.process import Process
-from hpcmcodec.training.run import TrainOptions, _read, train
+from hpcmcodec.training.run import TrainOptions, train
+from hpcmcodec.training.sources import read_crops
 
 from .conftest import DATA, TINY
 
@@ -189,6 +191,42 @@ def test_a_tar_from_the_command_line(tmp_path: Path) -> None:
     assert names <= {kind.name for kind in KINDS if kind.group == "text"}
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("out.tar --fonts nowhere", 2, "nowhere is no folder"),
+        ("out.tar --count 0", 2, "at least 1"),
+        ("nowhere/out.tar --count 1 --fonts .", 1, "cannot write nowhere/out.tar"),
+    ],
+)
+def test_what_is_wrong_with_a_tar_is_said_in_a_line(
+    line: str,
+    code: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == code
+    error = capfd.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing half-written is left"
+
+
+def test_a_tar_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "fonts").mkdir()
+    write_drawn(tmp_path / "a.tar", 1, 3, tmp_path / "fonts")
+    before = (tmp_path / "a.tar").read_bytes()
+    monkeypatch.setattr(Image.Image, "save", fails)
+    assert main([str(tmp_path / "a.tar"), "--fonts", str(tmp_path / "fonts")]) == 130
+    assert (tmp_path / "a.tar").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "fonts"]
+
+
 def options(output: Path, **changed: object) -> TrainOptions:
     usual = {"config": TINY[0], "data": (DATA,), "steps": 1, "batch": 2, "crop": 64, "device": "cpu"}
     return TrainOptions(output=output, **(usual | changed))  # type: ignore[arg-type]
@@ -202,7 +240,7 @@ def test_a_share_of_the_crops_is_drawn(tmp_path: Path) -> None:
     large = sum(min(p.shape[:2]) >= 64 for p in photos)
     for share, expected in ((0.5, 0.5), (None, 1 / (large + 1))):
         asked = options(tmp_path, drawn_data=(tmp_path,), drawn_share=share)
-        source, counts = _read(asked, Process.start("cpu"), 0)
+        source, counts = read_crops(asked, Process.start("cpu"), 0)
         crops = source.batch(1000).mul(255).round().flatten(2).amax(2)
         drawn = float((crops == torch.tensor([1, 2, 3])).all(1).float().mean())
         assert drawn == pytest.approx(expected, abs=0.05)

@@ -65,9 +65,8 @@ class Augment:
         """
         if not (self.exposure or self.gamma or self.saturation or self.gain):
             return x
-        draw = (2 * torch.rand(6, len(x), 1, 1, 1, dtype=torch.float32, device=x.device) - 1) * varied[
-            :, None, None, None
-        ]
+        on = varied[:, None, None, None]
+        draw = (2 * torch.rand(6, len(x), 1, 1, 1, dtype=torch.float32, device=x.device) - 1) * on
         gain = 1 + self.gain * draw[3:].squeeze(2).transpose(0, 1)
         y = x * torch.exp2(self.exposure / DISPLAY * draw[0]) * gain
         y = y.clamp(0, 1) ** torch.exp(math.log1p(self.gamma) * draw[1])
@@ -75,7 +74,7 @@ class Augment:
         grey = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
         y = grey + (1 + self.saturation * draw[2]) * (y - grey)
         y = (y.clamp(0, 1) * 255).round() / 255
-        return torch.where(varied[:, None, None, None], y, x)
+        return torch.where(on, y, x)
 
 
 OFF = Augment()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -24,13 +23,13 @@ from ..errors import HpcmError, ImageError, InterruptedRunError, UsageError
 from ..models import HPCM
 from .augment import OFF, Augment
 from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, told, trained
-from .data import CropSource, Group, LatentSource, Pictures, read_pictures
-from .drawn import drawn_pictures
+from .data import CropSource, LatentSource, read_pictures
 from .export import export, write_tensors
 from .log import CURVES, Log, Report
 from .loss import draw_quality, draw_tune, rate_distortion, rate_only
 from .optimizer import FlatParameters, Optimizer
 from .process import Process
+from .sources import read_crops
 from .validate import validate
 
 __all__ = ["Report", "TrainOptions", "train", "trained_model"]
@@ -324,7 +323,7 @@ def _prepare(options: TrainOptions, process: Process, log: Log) -> tuple[_Step, 
     seed = options.seed + 1000 * process.rank + int(beginning.facts["total_steps"])
     # Not the pool's own `with`: it would keep an error or Ctrl-C waiting until the last picture is read.
     pool = ThreadPoolExecutor(1)
-    reading = pool.submit(_read, options, process, seed)
+    reading = pool.submit(read_crops, options, process, seed)
     pool.shutdown(wait=False)
     torch.manual_seed(options.seed)
     model = HPCM(options.config)
@@ -358,31 +357,6 @@ def _beginning(options: TrainOptions) -> Beginning:
     if path.is_dir() or options.resume:
         path = checkpoint_in(path)
     return Beginning.read(options.config, path, options.parts, options.resume)
-
-
-def _read(options: TrainOptions, process: Process, seed: int) -> tuple[CropSource, list[int]]:
-    """This process's share of the pictures on its device; how many there are, unreadable, large enough.
-
-    Runs beside the compiler.
-    """
-    threads = max(2, (os.cpu_count() or 2) // process.world)
-
-    def read(paths: tuple[Path, ...]) -> Pictures:
-        return read_pictures(list(paths), options.exclude, process.rank, process.world, threads)
-
-    photos = read(options.data)
-    drawn = drawn_pictures(options.drawn // process.world, photos.pixels, seed)
-    unreadable = photos.unreadable
-    if options.drawn_data:
-        stored = read(options.drawn_data)
-        drawn += stored.pixels
-        unreadable += stored.unreadable
-    if options.drawn_share is None:
-        first, others = [*photos.pixels, *drawn], []
-    else:
-        first, others = photos.pixels, [Group(drawn, options.drawn_share)]
-    source = CropSource(first, options.crop, process.device, seed, others, options.augment)
-    return source, [len(photos.pixels) + len(drawn), unreadable, source.count]
 
 
 @contextmanager
