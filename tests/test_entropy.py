@@ -5,6 +5,7 @@ import itertools
 import math
 import subprocess
 import sys
+import tracemalloc
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -418,6 +419,27 @@ def test_streams_too_long_for_their_symbols_are_refused() -> None:
         RansDecoder(b"\1" * 1000, 100, GAUSSIAN)
 
 
+def test_a_long_stream_is_refused_before_it_is_padded() -> None:
+    """25 MB for the symbols of 4 megapixels: padded, it would take gigabytes."""
+    data = bytes([255, 255, 255, 0]) * 6_250_000
+    padded_size(1000, 1 << 22, GAUSSIAN)  # what is computed once
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptFileError, match="what should be coded symbols is not"):
+            RansDecoder(data, 1 << 22, GAUSSIAN)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_too_long_to_be_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    symbols, indexes = np.full(1000, rans.SYMBOL_LIMIT), np.zeros(1000, np.int32)
+    assert len(rans.encode(symbols, indexes, GAUSSIAN)) > 4000
+    monkeypatch.setattr(rans, "_SHORT", 1000)
+    with pytest.raises(WeightsError, match="do not fit"):
+        rans.encode(symbols, indexes, GAUSSIAN)
+
+
 def test_a_stream_that_ends_early_is_noticed() -> None:
     symbols, indexes = sample(100_000)
     data = encode(symbols, indexes, GAUSSIAN)
@@ -525,6 +547,7 @@ def test_padding_is_small_beside_a_picture() -> None:
 def test_native_module_loads_without_compressai() -> None:
     isolated("""
 import sys
+import tracemalloc
 encode(np.array([0]), np.array([0]), gaussian_tables())
 assert not {"compressai", "torchvision"} & set(sys.modules)
 """)

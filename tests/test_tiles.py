@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from hpcmcodec import CorruptFileError, HpcmError, UsageError
-from hpcmcodec.codec import Target, decode_picture, encode_picture
+from hpcmcodec import CorruptFileError, HpcmError, LimitError, UsageError
+from hpcmcodec.codec import Target, analyse_picture, decode, decode_picture, encode, encode_picture
 from hpcmcodec.codec.decoding import BROKEN
-from hpcmcodec.container import unpack
+from hpcmcodec.codec.latents import Latents
+from hpcmcodec.container import Header, Tile, pack, unpack
 from hpcmcodec.models import HPCM, analyse_area, synthesise_area, windows
 from tests.conftest import kodak_crop
 
@@ -209,3 +216,191 @@ def test_progress(tiny_weights: Weights) -> None:
     shares.clear()
     decode_picture(data, tiny_weights(4), progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1
+
+
+def test_a_limit_on_pixels(tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb, weights = picture(64, 65), tiny_weights(4)
+    data = encode_picture(rgb, max_pixels=64 * 128, verify=True, **options(tiny_weights)).data
+    assert decode(data, weights, max_pixels=64 * 128).size == (65, 64)
+    calls: list[Callable[..., Any]] = [
+        lambda: decode(data, weights, max_pixels=64 * 128 - 1),
+        lambda: decode_picture(data, weights, crop=(0, 0, 1, 1), max_pixels=64 * 65),
+        lambda: decode_picture(data, weights, partial=True, max_pixels=1),
+        lambda: encode(rgb, preset="tiny", weights=weights, max_pixels=64 * 65),
+        lambda: encode(Image.fromarray(rgb), preset="tiny", weights=weights, max_pixels=64 * 65),
+        lambda: analyse_picture(rgb, max_pixels=64 * 65, **options(tiny_weights)),
+        lambda: encode_picture(np.zeros((1, 2**17), np.uint8), max_pixels=2**18, **options(tiny_weights)),
+    ]
+    for call in calls:
+        with pytest.raises(LimitError):
+            call()
+    monkeypatch.setenv("HPCM_MAX_PIXELS", "5000")
+    with pytest.raises(LimitError):
+        decode(data, weights)
+    with pytest.raises(LimitError):
+        encode(rgb, preset="tiny", weights=weights)
+    assert decode(data, weights, max_pixels=10**6).size == (65, 64)
+
+
+def test_a_page_of_another_size_is_measured_before_it_is_decoded(tiny_weights: Weights) -> None:
+    buffer = io.BytesIO()
+    pages = [Image.new("L", size) for size in ((8, 8), (900, 900))]
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    with Image.open(buffer) as image:
+        encode_picture(image, frame=0, max_pixels=64 * 64, **options(tiny_weights))
+    with Image.open(buffer) as image, pytest.raises(LimitError, match="900 x 900"):
+        encode_picture(image, frame=1, max_pixels=64 * 64, **options(tiny_weights))
+
+
+class Counted(tuple):
+    """Counts how many of its items are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        Counted.looks += 1
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            Counted.looks += 1
+            yield item
+
+
+@pytest.mark.parametrize("shape", [(64, 64 * 4000), (64 * 4000, 64)])
+def test_each_window_looks_at_its_own_tiles(shape: tuple[int, int]) -> None:
+    header = Header("rwkv", 4, "tiny", 5, *shape, bytes(4), bytes(4), tile=256)
+    areas = header.areas
+    assert len(areas) == 1000
+    header.__dict__["areas"] = Counted(areas)
+    Counted.looks = 0
+    latents = Latents(SimpleNamespace(), header, [None] * len(areas), partial=True)  # type: ignore[arg-type]
+    rows, columns = (side // 16 for side in header.padded)
+    for top in range(0, rows, 40):
+        for left in range(0, columns, 40):
+            assert latents.read(top, min(rows, top + 40), left, min(columns, left + 40)) is None
+    assert latents.broken == set(range(1000))
+    assert Counted.looks < 10 * len(areas)
+
+
+def test_many_lost_tiles_are_summed_up(tiny_weights: Weights) -> None:
+    data = encode_picture(picture(70, 256 * 14), tile=256, **options(tiny_weights)).data
+    header, tiles = unpack(data).header, [tile for tile in unpack(data).tiles if tile]
+    tiles[1:13] = [replace(tile, z=b"") for tile in tiles[1:13]]
+    left = decode_picture(pack(header, tiles), tiny_weights(4), partial=True)
+    assert len(left.broken) == 9
+    assert left.broken[0] == "tile 1, 256 x 70 pixels at 256, 0, is lost"
+    assert left.broken[-1] == "and 4 more of its 14 tiles are lost"
+    assert (np.asarray(left.image)[:, 256 : 13 * 256] == BROKEN).all()
+
+
+def test_grey_is_bounded_by_what_is_there(tiny_weights: Weights) -> None:
+    """Tiles that are there and hold nothing are as lost as those that are missing."""
+    header = unpack(encode_picture(picture(64, 64), **options(tiny_weights)).data).header
+    empty = Tile(bytes(8), bytes(8), bytes(8))
+    for columns, fits in ((4, True), (5, False)):
+        wide = replace(header, width=columns * 2048, height=2048, tile=2048)
+        data = pack(wide, [empty] * columns)
+        assert len(data) < 300
+        if fits:
+            assert decode_picture(data, tiny_weights(4), partial=True).image.size == (columns * 2048, 2048)
+            continue
+        with pytest.raises(CorruptFileError, match="too little of it is left, 5 of its 5 tiles are lost"):
+            decode_picture(data, tiny_weights(4), partial=True)
+        cropped = decode_picture(data, tiny_weights(4), partial=True, crop=(2040, 0, 20, 20))
+        assert cropped.image.size == (20, 20) and len(cropped.broken) == 2
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    whole = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
+
+
+def ihdr(width: int, height: int, depth: int = 8, colour: int = 0) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+
+
+PIXELS = b"IDAT", zlib.compress(bytes(65 * 64))
+END = b"IEND", b""
+ODD_ALPHA = {
+    "nothing": b"",
+    "no PNG": b"GIF89a" + bytes(60),
+    "start only": png(),
+    "header only": png(ihdr(64, 64)),
+    "empty profile": png(ihdr(64, 64), (b"iCCP", b""), PIXELS, END),
+    "profile behind the pixels": png(ihdr(64, 64), PIXELS, (b"iCCP", b""), END),
+    "profile without end": png(ihdr(64, 64), (b"iCCP", b"name"), PIXELS, END),
+    "empty physical size": png(ihdr(64, 64), (b"pHYs", b""), PIXELS, END),
+    "empty transparency": png(ihdr(64, 64), (b"tRNS", b""), PIXELS, END),
+    "empty gamma": png(ihdr(64, 64), PIXELS, (b"gAMA", b""), END),
+    "text bomb": png(ihdr(64, 64), (b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 27))), PIXELS, END),
+    "another size": png(ihdr(64, 65), PIXELS, END),
+    "a bomb": png(ihdr(30000, 30000), PIXELS, END),
+    "a bomb behind": png(ihdr(64, 64), ihdr(30000, 30000), PIXELS, END),
+    "16 bits": png(ihdr(64, 64, 16), (b"IDAT", zlib.compress(bytes(129 * 64))), END),
+    "4 bits": png(ihdr(64, 64, 4), (b"IDAT", zlib.compress(bytes(33 * 64))), END),
+    "palette": png(ihdr(64, 64, 8, 3), (b"PLTE", bytes(3)), PIXELS, END),
+    "too few pixels": png(ihdr(64, 64), (b"IDAT", zlib.compress(bytes(9))), END),
+    "no stream": png(ihdr(64, 64), (b"IDAT", b"none"), END),
+}
+
+
+OF_NO_MATTER = ("empty physical size", "empty transparency", "empty gamma", "profile behind the pixels")
+
+
+@pytest.mark.parametrize("name", ODD_ALPHA)
+def test_odd_alpha_is_damage(name: str, tiny_weights: Weights) -> None:
+    container = unpack(encode_picture(picture(64, 64), **options(tiny_weights)).data)
+    data = pack(container.header, [tile for tile in container.tiles if tile], ODD_ALPHA[name])
+    left = decode_picture(data, tiny_weights(4), partial=True)
+    if name in OF_NO_MATTER and left.image.mode == "RGBA":  # by Pillow's version
+        assert not left.broken and not np.asarray(left.image)[..., 3].any()
+        return
+    assert left.image.mode == "RGB" and len(left.broken) == 1
+    with pytest.raises(CorruptFileError, match="its alpha channel cannot be read"):
+        decode(data, tiny_weights(4))
+
+
+def test_alpha_that_its_bytes_cannot_hold(tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deflate saves at most 1,032 bytes for one: Pillow is not even asked."""
+    header = unpack(encode_picture(picture(64, 64), **options(tiny_weights)).data).header
+    wide = replace(header, width=8192, height=4096, tile=2048)
+    alpha = png(ihdr(8192, 4096), (b"IDAT", zlib.compress(bytes(100))), END)
+    data = pack(wide, [Tile(bytes(8), bytes(8), bytes(8))] * 8, alpha)
+    monkeypatch.setattr("hpcmcodec.pictures.open_picture", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(CorruptFileError, match="alpha channel cannot be read"):
+        decode(data, tiny_weights(4))
+
+
+def test_alpha_does_not_depend_on_pillows_limit(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgba = np.dstack((picture(64, 64), picture(64, 64)[..., :1]))
+    data = encode(rgba, preset="tiny", weights=tiny_weights(4))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    decoded = decode(data, tiny_weights(4))
+    np.testing.assert_array_equal(np.asarray(decoded)[..., 3], rgba[..., 3])
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory when reading image file")])
+def test_a_lack_of_memory_is_no_damage(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    rgba = np.dstack((picture(64, 64), picture(64, 64)[..., :1]))
+    data = encode(rgba, preset="tiny", weights=tiny_weights(4))
+
+    def load(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    for partial in (False, True):
+        with pytest.raises(MemoryError):
+            decode_picture(data, tiny_weights(4), partial=partial)
+    monkeypatch.undo()
+    monkeypatch.setattr(HPCM, "decompress_latent", load)
+    with pytest.raises(type(error)):
+        decode_picture(data, tiny_weights(4), partial=True)
