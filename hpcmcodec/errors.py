@@ -59,7 +59,7 @@ class ModelMismatchError(WeightsError):
 class InterruptedRunError(HpcmError):
     """A signal ended the training, which has saved what it takes to go on."""
 
-    exit_code = 130
+    exit_code = 130  # of SIGINT: 128 and its number
 
 
 def reason(error: Exception) -> str:

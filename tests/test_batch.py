@@ -279,6 +279,15 @@ def test_pictures_that_cannot_be_read_are_counted(hpcm: Bench) -> None:
     usage_error(hpcm("encode", "other"), "no pictures that can be read in other: 2 .jxl cannot")
 
 
+def test_folders_are_searched_for_what_can_be_read() -> None:
+    from hpcmcodec.cli._jobs import OTHER_PICTURES, PICTURES
+    from hpcmcodec.pictures.opening import is_picture_name
+
+    Image.init()
+    assert not [suffix for suffix in PICTURES if not is_picture_name(f"a{suffix}")]
+    assert not set(PICTURES) & set(OTHER_PICTURES)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 def test_nobody_waits_for_a_named_pipe_in_a_folder(hpcm: Bench) -> None:
     picture("in/a.png")
@@ -296,6 +305,27 @@ def test_even_a_bug_does_not(hpcm: Bench) -> None:
         assert code == 1
         assert err.startswith(f"hpcm: c.png: {words}")
         assert "1 encoded, 1 failed" in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."),
+        RuntimeError("std::bad_alloc"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_too_little_memory_is_told_as_that(hpcm: Bench, error: Exception) -> None:
+    picture("a.png", size=BAD)
+    hpcm.error = error
+    line = "hpcm: a.png: out of memory: end other programs, or encode in smaller tiles (--tile 256)\n"
+    assert hpcm("encode", "a.png") == (1, "", line)
+    assert "Traceback" in hpcm("encode", "a.png", "--debug")[2]
 
 
 def test_what_no_picture_can_change_ends_it(hpcm: Bench) -> None:

@@ -979,11 +979,31 @@ def test_command_with_a_folder(hpcm: Hpcm, folder: Path) -> None:
     assert "36 of 36 points" in err
 
 
+@pytest.mark.parametrize("words", ["--json r.json", "--json r/", "--markdown r.md"])
+def test_what_appears_while_it_measures_stays(
+    hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    path = Path("r/jpeg.json") if words.endswith("/") else Path(words.split()[1])
+
+    def appear(*_: object) -> dict[int, str]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+        return {}
+
+    monkeypatch.setattr("hpcmcodec.cli.bench._digests", appear)
+    words = f"bench pictures --codecs jpeg --qualities 2 {words}"
+    monkeypatch.setattr("hpcmcodec.evaluation.results.Store.read", lambda self: [])  # nothing is there yet
+    code, _, err = hpcm(words)
+    assert code == 1
+    assert "exists" in err and err.count("\n") == 1
+    assert path.read_text() == "mine"
+
+
 def test_command_draws_and_reports(hpcm: Hpcm, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def draw(results: Results, path: Path) -> None:
-        calls.append(([result["name"] for result in results], path))
+    def draw(results: Results, path: Path, replace: bool) -> None:
+        calls.append(([result["name"] for result in results], path, replace))
 
     def write(results: Results, pictures: Path, path: Path, **options: Any) -> None:
         options.pop("progress")(0.5)
@@ -998,9 +1018,12 @@ def test_command_draws_and_reports(hpcm: Hpcm, folder: Path, monkeypatch: pytest
     assert (code, err) == (0, "")
     names = ["hpcm-rwkv-4-lite", "jpeg"]
     assert calls == [
-        (names, Path("rd.png")),
-        (names, Path("pictures"), Path("report.html"), {"weights": None}),
+        (names, Path("rd.png"), True),
+        (names, Path("pictures"), Path("report.html"), {"weights": None, "replace": True}),
     ]
+    Path("report.html").unlink()
+    assert hpcm(words)[0] == 0
+    assert calls[2][-1] is calls[3][-1]["replace"] is False
 
 
 def test_a_broken_picture_costs_only_itself(hpcm: Hpcm, folder: Path) -> None:

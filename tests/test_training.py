@@ -453,15 +453,16 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert after.loss < 2 * before[3]["loss"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
     def stop(report: Report) -> None:
         if report.step == 2:
             os.kill(os.getpid(), number)
 
     handler = signal.getsignal(number)
-    with pytest.raises(InterruptedRunError, match=r"interrupted at 75%: .* --resume"):
+    with pytest.raises(InterruptedRunError, match=r"interrupted at 75%: .* --resume") as ended:
         train(options(tmp_path), stop)
+    assert ended.value.exit_code == 128 + number
     assert signal.getsignal(number) == handler
     assert facts(tmp_path / "checkpoint.safetensors")["step"] == 3, "saved at the end of the step"
     assert not (tmp_path / "weights.safetensors").exists()

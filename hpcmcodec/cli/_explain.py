@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HpcmError
+from ..errors import HpcmError, reason
 
 __all__ = ["explain"]
 
@@ -28,10 +28,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return message and message + hint, getattr(error, "exit_code", 2)
     if _is_out_of_memory(error):
         return OUT_OF_MEMORY, HpcmError.exit_code
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}", HpcmError.exit_code
-    return f"{type(error).__name__}: {error} (--debug shows where)", HpcmError.exit_code
+    expected = isinstance(error, OSError) and error.strerror
+    return reason(error) + ("" if expected else " (--debug shows where)"), HpcmError.exit_code
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from ..errors import (
     UsageError,
 )
 from ..files import write_whole
-from ._streams import reason
+from ._streams import why
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,7 +74,7 @@ def read_bytes(path: Path) -> bytes:
         raise HpcmError(f"{title(path)} is a folder, not a file") from None
     except OSError as error:
         if path == STDIO:
-            raise HpcmError(f"standard input: {reason(error)}") from None
+            raise HpcmError(f"standard input: {why(error)}") from None
         raise HpcmError(f"{path}: {error.strerror or error}") from None
 
 

@@ -17,14 +17,15 @@ __all__ = ["HPCM", "OTHER_PICTURES", "PICTURES", "Job", "Plan", "kinds", "plan"]
 
 HPCM = (".hpcm",)
 PICTURES = (
-    *(".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm"),
-    *(".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg"),
+    *(".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif"),
+    *(".tiff", ".webp"),
 )
 # Pictures too, for people: that they cannot be read must not pass in silence.
 OTHER_PICTURES = (
     *(".3fr", ".arw", ".bpg", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".exr", ".fff", ".hdr"),
     *(".heic", ".heics", ".heif", ".heifs", ".hif", ".iiq", ".jls", ".jph", ".jxl", ".jxr", ".kdc", ".mef"),
-    *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".psb", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".rwl"),
+    *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".psb", ".raf", ".raw", ".rw2", ".rwl"),
     *(".sr2", ".srf", ".srw", ".wdp", ".x3f", ".xcf"),
 )
 

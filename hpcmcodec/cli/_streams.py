@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["complain", "finish", "mend", "reason", "silence"]
+__all__ = ["complain", "finish", "mend", "silence", "why"]
 
 
 class _Output(io.FileIO):
@@ -23,7 +23,7 @@ class _Output(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            raise OSError(error.errno, reason(error), "standard output") from None
+            raise OSError(error.errno, why(error), "standard output") from None
 
 
 def mend() -> None:
@@ -61,7 +61,7 @@ def finish(code: int) -> int:
         return code or HpcmError.exit_code
     except OSError as error:
         if not code:  # else it has been said
-            complain(f"standard output: {reason(error)}")
+            complain(f"standard output: {why(error)}")
         return code or HpcmError.exit_code
     return code
 
@@ -83,6 +83,6 @@ def silence(number: int) -> None:
     os.close(null)
 
 
-def reason(error: OSError) -> str:
+def why(error: OSError) -> str:
     """Why a standard stream fails, for a person."""
     return "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)

@@ -105,7 +105,7 @@ def bench(
             progress=show_points,
             tell=tell,
         )
-    failures = _write(results, folder, weights, plot, html, markdown)
+    failures = _write(results, folder, weights, plot, html, markdown, force)
     if as_json == STDOUT:
         typer.echo(json.dumps(results, indent=2))
     else:
@@ -146,6 +146,7 @@ def _write(
     plot: Path | None,
     html: Path | None,
     markdown: Path | None,
+    replace: bool,
 ) -> list[HpcmError]:
     """Write what was asked for, each whatever becomes of the others; what failed is returned."""
     from ..evaluation.failures import Failures
@@ -155,17 +156,17 @@ def _write(
         from ..evaluation.plot import draw
 
         with failures.leave_out():
-            draw(results, plot)
+            draw(results, plot, replace=replace)
     if html:
         from ..evaluation.report import write
 
         with failures.leave_out(), progress("writing the report", 1) as show:
-            write(results, folder, html, weights=weights, progress=show)
+            write(results, folder, html, weights=weights, progress=show, replace=replace)
     if markdown:
         from ..evaluation import markdown as page
 
         with failures.leave_out():
-            page.write(results, markdown)
+            page.write(results, markdown, replace=replace)
     return failures.errors
 
 

@@ -56,6 +56,6 @@ def export(
         model, beginning = trained_model(config, trained, device.value)
         batches = varied_batches(data, pictures, frozenset(exclude or ()), model.gain_y.log.device)
     with working("rounding"):
-        write(model, output, beginning.totals, batches, beginning.rounded, base)
+        write(model, output, beginning.totals, batches, beginning.rounded, base, replace=force)
     note(f"rounded for {sum(map(len, batches))} pictures")
     typer.echo(output)

@@ -398,7 +398,7 @@ def _record(run: Run, env: Mapping[str, Any]) -> Record:
 
 
 def _store(path: str, resume: bool, force: bool) -> Store:
-    store = Store(Path(path), is_folder(path))
+    store = Store(Path(path), is_folder(path), replace=resume or force)
     if not store.path.parent.is_dir():
         raise UsageError(f"cannot write {path}: its folder does not exist")
     if not resume and not force and store.read():

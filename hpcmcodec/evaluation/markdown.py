@@ -20,13 +20,13 @@ KIN = ("family", "preset", "device")
 NO_RATE: Mapping[str, Any] = {"percent": None}
 
 
-def write(results: Sequence[Result], path: str | os.PathLike[str]) -> None:
-    """Write `tables` to a file.
+def write(results: Sequence[Result], path: str | os.PathLike[str], *, replace: bool = True) -> None:
+    """Write `tables` to a file; with `replace`, in the place of one that is there.
 
     Raises:
         HpcmError: it cannot be written.
     """
-    write_whole(Path(path), tables(results).encode())
+    write_whole(Path(path), tables(results).encode(), replace)
 
 
 def tables(results: Sequence[Result]) -> str:

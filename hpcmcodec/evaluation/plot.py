@@ -125,7 +125,11 @@ def curves(results: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 
 def draw(
-    results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str | None = None
+    results: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    replace: bool = True,
 ) -> None:
     """Draw the curves of a bench: PSNR over rate, and beside it MS-SSIM where it was measured.
 
@@ -136,6 +140,7 @@ def draw(
         results: as `hpcmcodec.evaluation.bench.bench` returns them.
         path: what to write, as .png, .svg or .pdf; the file is replaced in one go, never half written.
         title: a line above the panels.
+        replace: a file that is there gives way; otherwise it stays, and this fails.
 
     Raises:
         UsageError: another suffix, or results without a point.
@@ -163,7 +168,7 @@ def draw(
         if title:
             figure.suptitle(title)
         figure.savefig(out, format=suffix[1:], dpi=200, metadata=_NO_DATE.get(suffix))
-    write_whole(path, out.getvalue())
+    write_whole(path, out.getvalue(), replace)
 
 
 def inline_svg(drawn: Sequence[Curve], metric: str, label: str) -> str:

@@ -46,6 +46,7 @@ def write(
     pictures: int = PICTURES,
     title: str | None = None,
     progress: Callable[[float], None] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write the report of a bench.
 
@@ -62,6 +63,7 @@ def write(
         pictures: how many to crop, at most.
         title: the heading, as plain text.
         progress: called with the share done, 0 to 1; the crops are what takes time.
+        replace: a file that is there gives way; otherwise it stays, and this fails.
 
     Raises:
         UsageError: there is no point in the results; a folder without pictures; a size that is not positive.
@@ -81,7 +83,7 @@ def write(
             if progress:
                 progress((done + 1) / len(photos))
     page = "\n".join(_page(results, drawn, crops, bpp, title))
-    write_whole(Path(path), page.encode())
+    write_whole(Path(path), page.encode(), replace)
 
 
 def _choose(

@@ -143,13 +143,15 @@ class Store:
 
     Args:
         path: a file for the list; or a folder, made if it is missing, for a file per codec, named like it.
+        replace: files that are there give way. Those that were written here always do.
     """
 
     INTERVAL = 1.0  # seconds
     SHARE = 0.05  # of the time, at most, goes into writing
 
-    def __init__(self, path: Path, folder: bool) -> None:
-        self.path, self.folder = path, folder
+    def __init__(self, path: Path, folder: bool, replace: bool = True) -> None:
+        self.path, self.folder, self.replace = path, folder, replace
+        self.written: set[Path] = set()
         self.due = 0.0
 
     def write(self, results: Callable[[], Sequence[Mapping[str, Any]]], final: bool = False) -> None:
@@ -164,7 +166,9 @@ class Store:
         if start < self.due and not final:
             return
         for path, data in self._files(results()):
-            write_whole(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+            page = json.dumps(data, indent=1, allow_nan=False) + "\n"
+            write_whole(path, page.encode(), self.replace or path in self.written)
+            self.written.add(path)
         end = time.monotonic()
         self.due = end + max(self.INTERVAL, (end - start) / self.SHARE)
 

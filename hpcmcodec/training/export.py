@@ -106,6 +106,7 @@ def export(
     batches: Sequence[Tensor],
     kept: Mapping[str, Tensor] = {},
     base: Path | None = None,
+    replace: bool = True,
 ) -> None:
     """Write the model's weights in the stored format (see `hpcmcodec.zoo`), whole or not at all.
 
@@ -118,6 +119,7 @@ def export(
         batches: pictures `B x 3 x H x W` in [0, 1], H and W multiples of 64, as varied as what will be coded.
         kept: stored tensors of another file, integers and steps, to take over for parts of the model.
         base: a weights file in the same folder; only what differs from it is stored.
+        replace: a file that is there gives way; otherwise it stays, and this fails.
 
     Raises:
         HpcmError: it cannot be written.
@@ -158,7 +160,7 @@ def export(
     if base is not None:
         stored, joined = difference(stored, base)
         metadata |= joined
-    write_tensors(path, stored, metadata)
+    write_tensors(path, stored, metadata, replace)
 
 
 def varied_batches(
@@ -184,13 +186,15 @@ def varied_batches(
     return [torch.stack(x[i : i + 4]).to(device) for x in of_size.values() for i in range(0, len(x), 4)]
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file whole or not at all.
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], replace: bool = True
+) -> None:
+    """Write a safetensors file whole or not at all; with `replace`, in the place of one that is there.
 
     Raises:
         HpcmError: it cannot be written; what was there before still is.
     """
-    with whole_file(path) as part:
+    with whole_file(path, replace) as part:
         try:
             save_file(tensors, part, metadata=metadata)
         except SafetensorError as error:

@@ -218,7 +218,7 @@ def train(
 ) -> Path | None:
     """Train, save, validate and export; under torchrun, with as many processes as it starts.
 
-    On SIGINT and SIGTERM it saves a checkpoint before it ends.
+    On SIGINT, SIGTERM and SIGHUP it saves a checkpoint before it ends.
 
     Args:
         report: called now and then with where the run stands, in the first process.
@@ -361,12 +361,14 @@ def _beginning(options: TrainOptions) -> Beginning:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM only noted down, so that the loop can end between two steps."""
+    """Signals that would end the process only noted down, so that the loop can end between two steps."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # Python leaves signals to that one
         yield came
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP, and `nohup` ignores it
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
     try:
         yield came
@@ -446,7 +448,10 @@ def _loop(
     if stop:
         # Of several processes, one says it.
         how = f"interrupted at {share:.0%}: the same command with --resume goes on" if process.first else ""
-        raise InterruptedRunError(how)
+        error = InterruptedRunError(how)
+        if came:
+            error.exit_code = 128 + came[0]
+        raise error
     return standing()
 
 
