@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..container import check_pixels
-from ..errors import ImageError, UsageError
+from ..errors import ImageError
 from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, Treatment, converter, has_grey_palette, treatment
 from .metadata import turn_by_pillow, upright_metadata
+from .pages import check_frame, chosen
 from .pillow import one_line, own_limit, remembered
 from .samples import DEEP, Samples, in_range, to_8_bits
 from .signalled import file_signal
@@ -24,9 +25,6 @@ Picture = Image.Image | NDArray[np.uint8]
 
 # Pixels are taken out of Pillow in strips of about this many, so that no large picture is copied on the way.
 STRIP_PIXELS = 1 << 20
-
-# Their further frames are a phone's previews and layers that the first one already holds.
-SINGLE = ("MPO", "PSD")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +67,13 @@ def read(
         UsageError: there is no such frame.
     """
     if not isinstance(image, Image.Image):
-        _check_frame(frame, 1)
+        check_frame(frame or 0, 1)
         pixels = _from_array(np.asarray(image))
         height, width = pixels.rgb.shape[:2]
         check_pixels(width, height, max_pixels)
         return pixels
     check_pixels(*image.size, max_pixels)
-    _seek(image, frame)
+    image = chosen(image, frame)
     check_pixels(*image.size, max_pixels)  # each page of a TIFF has a size of its own
     with one_line("the picture cannot be read"), own_limit(image.size):
         samples, turned, signal = Samples(image), turn_by_pillow(image), file_signal(image)
@@ -118,26 +116,6 @@ def _from_array(array: NDArray[Any]) -> Pixels:
     return Pixels(rgb, grey, alpha)
 
 
-def _seek(image: Image.Image, frame: int | None) -> None:
-    with one_line("the picture cannot be read"):
-        count = 1 if image.format in SINGLE else getattr(image, "n_frames", 1)
-    if frame is None and count > 1:
-        raise ImageError(
-            "the picture is an animation or has several pages: say which frame to code,"
-            f" from 0 to {count - 1}"
-        )
-    _check_frame(frame, count)
-    if frame is not None and count > 1:
-        with one_line("the picture cannot be read"), own_limit(image.size):
-            image.seek(frame)
-
-
-def _check_frame(frame: int | None, count: int) -> None:
-    if frame is not None and not 0 <= frame < count:
-        there = "is 1 frame" if count == 1 else f"are {count} frames"
-        raise UsageError(f"no frame {frame}: there {there}, counted from 0")
-
-
 def _gather(
     image: Image.Image,
     samples: Samples,
@@ -151,6 +129,7 @@ def _gather(
     rgb = np.empty((*shape, 3), np.uint8)
     # Other modes may carry a stale transparent colour.
     has_channel = image.mode in ALPHA or (image.mode == "P" and image.has_transparency_data)
+    has_channel = has_channel and not samples.opaque
     alpha = np.empty(shape, np.uint8) if has_channel or samples.transparent is not None else None
     rgb_as_stored = _as_stored(rgb, orientation)
     alpha_as_stored = None if alpha is None else _as_stored(alpha, orientation)
@@ -159,8 +138,7 @@ def _gather(
         bottom = min(top + rows, height)
         # As crop() does, which the caller's limit on pixels would make fail.
         part = image.resize((width, bottom - top), Image.Resampling.NEAREST, (0, top, width, bottom))
-        values = np.asarray(convert(part))
-        values = values.reshape(bottom - top, width, -1)
+        values = samples.unsigned(np.asarray(convert(part)).reshape(bottom - top, width, -1))
         if alpha_as_stored is not None:
             if samples.transparent is None:
                 alpha_as_stored[top:bottom] = values[..., -1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImagePalette
 
 from ..errors import ImageError
 
@@ -14,6 +15,9 @@ __all__ = ["DEEP", "TIFF_XMP", "Samples", "in_range", "to_8_bits"]
 
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 TIFF_BITS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_PLANES, TIFF_XMP = 258, 259, 262, 284, 700
+TIFF_PALETTE, TIFF_SAMPLE_FORMAT = 320, 339
+SIGNED = 2
+TGA_DESCRIPTOR, TGA_ALPHA_BITS = 17, 0x0F
 
 
 class Samples:
@@ -45,9 +49,39 @@ class Samples:
             self.notes.append(f"{self.bits} bits per channel converted to 8")
         if image.mode == "RGBA" and raw_mode.startswith("RGBa"):
             self.notes.append("premultiplied alpha converted to straight alpha")
+        self.signed = SIGNED in tags.get(TIFF_SAMPLE_FORMAT, ()) and bits <= 16 and image.mode != "P"
+        if self.signed:
+            self.notes.append("signed samples moved to where unsigned ones are")
+        if image.mode == "P" and TIFF_PALETTE in tags:
+            self._mend_palette(image, tags[TIFF_PALETTE])
+        self.opaque = self._declares_no_alpha(image)
+        if self.opaque:
+            self.notes.append("the TGA declares no bits of alpha: its fourth channel is left out")
         self.transparent = self._transparent(image, raw_mode, deep)
         if deep and image.mode == "RGB" and self.transparent is not None:
             self.notes.append("the transparent colour was compared at 8 bits")
+
+    def unsigned(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Signed samples, of which Pillow takes 8 bits for unsigned ones, with 0 for the lowest."""
+        if not self.signed:
+            return values
+        return values ^ np.uint8(1 << 7) if values.dtype == np.uint8 else values + (1 << 15)
+
+    def _mend_palette(self, image: Image.Image, values: Sequence[int]) -> None:
+        """Some writers put 8 bits where the standard has 16, of which Pillow takes the upper 8."""
+        if image.tile and 0 < max(values) < 256:  # type: ignore[attr-defined]
+            image.palette = ImagePalette.raw("RGB;L", bytes(values))
+            self.notes.append("the palette's colours are of 8 bits instead of 16 and are taken as such")
+
+    def _declares_no_alpha(self, image: Image.Image) -> bool:
+        file = getattr(image, "fp", None)
+        if image.format != "TGA" or image.mode not in ("LA", "RGBA") or file is None:
+            return False
+        position = file.tell()
+        file.seek(TGA_DESCRIPTOR)
+        descriptor = file.read(1)
+        file.seek(position)
+        return not descriptor[0] & TGA_ALPHA_BITS
 
     def _transparent(self, image: Image.Image, raw_mode: str, deep: bool) -> NDArray[np.int64] | None:
         """The colour that stands for transparency, on the scale of Pillow's samples."""
