@@ -17,6 +17,7 @@ from tests.conftest import Hpcm
 from tests.tagged import jpeg, packet, parsed, with_thumbnail
 
 LOSSY = ("JPEG", "MPO", "AVIF")
+WITH_THUMBNAIL = ("PNG", "WEBP", "AVIF", "JPEG", "MPO")
 HERE = [kind for kind in FORMATS if kind_of(kind)]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -186,7 +187,11 @@ def test_what_is_left_out_is_told(kind: str) -> None:
     back = read(opened(save(image, kind, notes)))
     assert ("exif" in back.metadata, "xmp" in back.metadata) == (("exif" in FORMATS[kind].holds),) * 2
     name = FORMATS[kind].name
-    assert notes == ([] if back.metadata else [f"{name} cannot hold EXIF and XMP: left out"])
+    lost = "the EXIF thumbnail" if kind == "TIFF" else "EXIF and XMP"
+    assert notes == ([] if kind in WITH_THUMBNAIL else [f"{name} cannot hold {lost}: left out"])
+    if kind in WITH_THUMBNAIL:
+        exif = back.metadata["exif"]
+        assert jpeg() in exif and exif.index(b"maker's") == metadata["exif"].index(b"maker's")
 
 
 def test_long_xmp_in_a_jpeg() -> None:
@@ -213,6 +218,15 @@ def test_long_exif_in_a_jpeg(long: str) -> None:
         assert notes == ["JPEG has no room for the EXIF thumbnail: left out"]
     else:
         assert back.metadata == {} and notes == ["JPEG has no room for EXIF: left out"]
+
+
+@pytest.mark.parametrize("kind", HERE)
+@pytest.mark.parametrize("data", [b"no EXIF", b"II*\0\xff\xff\xff\xff", b"MM*\0\0\0\0\x08"])
+def test_damaged_exif_does_not_cost_the_picture(kind: str, data: bytes) -> None:
+    image = to_image(Pixels(np.asarray(of_mode("RGB", 8, 8)), False, None, {"exif": data}))
+    notes: list[str] = []
+    assert read(opened(save(image, kind, notes))).metadata == {}
+    assert notes == ["EXIF is damaged and left out"]
 
 
 # Pixels per inch

@@ -157,6 +157,11 @@ def test_xmp_is_split_and_joined() -> None:
     assert b"long" * 2000 in joined and b"HasExtendedXMP" not in joined
 
 
+def test_more_than_any_picture_has_is_left_out() -> None:
+    pixels = read(picture(xmp=packet("<hdrgm:a/>" * 100_001)))
+    assert pixels.metadata == {} and pixels.notes == ("XMP is damaged and left out",)
+
+
 def test_what_is_longer_than_a_file_holds_is_left_out() -> None:
     pixels = read(picture(xmp=packet(f"dc:title='{'a' * LONGEST}'")))
     assert pixels.metadata == {} and "too long" in pixels.notes[0]

@@ -108,6 +108,9 @@ class Tags:
         self._wipe(spans)
         return bool(spans)
 
+    def drop_orientation(self) -> None:
+        self._remove(lambda entry: entry.tag == ORIENTATION)
+
     def drop_subjects(self) -> bool:
         """Take out where in the picture things are; whether it was there."""
         return self._remove(lambda entry: entry.tag in SUBJECTS)
@@ -116,11 +119,16 @@ class Tags:
         """Take out all that may still show a picture; whether that cost a maker's note.
 
         Whatever no tag refers to is wiped too: makers' notes point to previews in a way only they know.
+
+        Raises:
+            ValueError: tags and pictures are one upon the other.
         """
         length = len(self.data)
         inside = self._remove(lambda entry: JPEG_START in self.data[entry.start : entry.end])
         self._remove(lambda entry: entry.tag in (SUB_IFDS, JPEG_OFFSET, JPEG_SIZE))
         self._wipe([(0, length)])
+        if JPEG_START in self.data:
+            raise ValueError("a preview lies where tags should be")
         return inside
 
     def set_density(self, density: Density) -> None:

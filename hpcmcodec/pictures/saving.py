@@ -101,9 +101,12 @@ class _Metadata:
 def _metadata(image: Image.Image, kind: str, into: Format, notes: list[str]) -> _Metadata:
     """The picture's metadata as far as the format can hold it, but for the profile, which it may not."""
     icc, exif, xmp = (image.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp"))
-    exif = EXIF_PREFIX.sub(b"", exif)
-    density = _density(exif)
-    lost = []
+    exif, density, lost = EXIF_PREFIX.sub(b"", exif), None, list[str]()
+    try:
+        density = Tags(exif).density if exif else None
+    except (KeyError, struct.error):
+        notes.append("EXIF is damaged and left out")
+        exif = b""
     if exif and "exif" not in into.holds:
         if density and Tags(exif).only_density:
             lost += ["pixels per inch"] * ("density" not in into.holds)
@@ -120,6 +123,10 @@ def _metadata(image: Image.Image, kind: str, into: Format, notes: list[str]) -> 
     if kind in REWRITTEN and exif and not _is_parsable(exif):
         notes.append(f"EXIF is damaged in part, so that {into.name} cannot hold it: left out")
         exif = b""
+    if kind == "TIFF" and exif and Tags(exif).drop_thumbnails():
+        notes.append("TIFF cannot hold the EXIF thumbnail: left out")
+    if kind == "AVIF" and exif:
+        exif = _without_orientation(exif)
     return _Metadata(icc, exif, xmp, density)
 
 
@@ -163,7 +170,7 @@ def _options(kind: str, side: _Metadata) -> dict[str, Any]:
     """Pillow's options for a format; what it would take from `info` by itself is always named."""
     exif = EXIF_START + side.exif if side.exif else b""
     dpi = side.density.per_inch() if side.density and side.density.unit != 1 else None
-    density = {"dpi": dpi} if dpi and max(dpi) < 65_535 else {}
+    density = {"dpi": dpi} if dpi and 1 <= min(dpi) <= max(dpi) <= 65_535 else {}
     if kind in ("BMP", "DIB"):
         return density
     if kind in IN_SEGMENTS:
@@ -191,16 +198,22 @@ def _density(exif: bytes) -> Density | None:
     return None
 
 
+def _without_orientation(exif: bytes) -> bytes:
+    """EXIF that Pillow hands on to the byte; to take the orientation out it would write all of it anew."""
+    tags = Tags(exif)
+    tags.drop_orientation()
+    return bytes(tags.data)
+
+
 def _short(exif: bytes, notes: list[str]) -> bytes:
     """EXIF that a segment of a JPEG has room for, if need be without its thumbnail."""
     longest = JPEG_SEGMENT - len(EXIF_START)
     if len(exif) <= longest:
         return exif
-    with suppress(KeyError, struct.error):
-        tags = Tags(exif)
-        if tags.drop_thumbnails() and len(tags.data) <= longest:
-            notes.append("JPEG has no room for the EXIF thumbnail: left out")
-            return bytes(tags.data)
+    tags = Tags(exif)
+    if tags.drop_thumbnails() and len(tags.data) <= longest:
+        notes.append("JPEG has no room for the EXIF thumbnail: left out")
+        return bytes(tags.data)
     notes.append("JPEG has no room for EXIF: left out")
     return b""
 

@@ -15,6 +15,7 @@ START = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENSION_START = b"http://ns.adobe.com/xmp/extension/\0"
 EXTENSION = struct.Struct(">32sLL")
 LONGEST = 1 << 24
+MOST = 100_000
 
 # The prefixes that these namespaces usually have; a packet may give them others.
 PREFIXES = {
@@ -140,6 +141,8 @@ class _Reader:
     def _take(self, found: Property) -> None:
         if found.name.startswith(EVERYTHING):
             self.found.append(found)
+            if len(self.found) > MOST:
+                raise ValueError("more than any picture has")
 
     @staticmethod
     def _refuse(*_: object) -> None:
