@@ -78,11 +78,11 @@ def read_bytes(path: Path) -> bytes:
         raise HpcmError(f"{path}: {error.strerror or error}") from None
 
 
-def open_picture(data: bytes, path: Path) -> Image.Image:
+def open_picture(data: bytes, path: Path, max_pixels: int | None = None) -> Image.Image:
     """A picture from the bytes of a file, its pixels not yet decoded."""
     from .. import pictures
 
-    return pictures.open_picture(data, title(path))
+    return pictures.open_picture(data, title(path), max_pixels)
 
 
 def check_output(

@@ -113,7 +113,7 @@ def _decode(
     threads: int | None,
 ) -> Made:
     data = read_bytes(source)
-    original = open_picture(read_bytes(compare), compare) if compare else None
+    original = open_picture(read_bytes(compare), compare, max_pixels) if compare else None
     with about(source):
         from .. import codec, pictures
 

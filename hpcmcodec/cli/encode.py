@@ -138,7 +138,7 @@ def _encode(
     source: Path, progress: Progress, *, wanted: dict[str, Any], threads: int | None, **options: Any
 ) -> Made:
     data = read_bytes(source)
-    picture = open_picture(data, source)
+    picture = open_picture(data, source, options["max_pixels"])
     with about(source):
         from .. import codec
 

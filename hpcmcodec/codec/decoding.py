@@ -14,7 +14,7 @@ from PIL import Image
 
 from .. import pictures, zoo
 from ..config import model_config
-from ..container import PROFILES, Area, Header, check_left, unpack
+from ..container import MAX_PIXELS, PROFILES, Area, Header, check_left, unpack
 from ..errors import CorruptFileError, ImageError, ModelMismatchError, UsageError, WeightsError
 from ..models import synthesise_area
 from ..pictures.pillow import one_line
@@ -172,7 +172,7 @@ def _alpha(png: bytes, header: Header) -> tuple[NDArray[np.uint8] | None, str]:
         magic, length, kind, *sides, depth, colour = PNG_START.unpack_from(png)
         fits = (magic, length, kind, tuple(sides), depth, colour) == (PNG_MAGIC, 13, b"IHDR", size, 8, 0)
         if fits and size[0] * size[1] <= DEFLATE_RATIO * len(png):
-            image = pictures.open_picture(png, max_pixels=None, formats=("PNG",), repair=False)
+            image = pictures.open_picture(png, max_pixels=MAX_PIXELS, formats=("PNG",), repair=False)
             if image.size == size and image.mode == "L":  # a second IHDR may say something else
                 with one_line("the alpha channel cannot be read"):
                     return np.asarray(image), ""

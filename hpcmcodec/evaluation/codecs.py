@@ -21,6 +21,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, features
 
+from .. import pictures
 from ..errors import HpcmError, ImageError, UsageError
 from ..search import Goal, find, spread
 
@@ -148,7 +149,7 @@ class Anchor:
         self._require()
         with (
             _one_line(f"{self.title} cannot decode the file"),
-            Image.open(io.BytesIO(data), formats=[self.format]) as image,
+            pictures.open_picture(data, "it", formats=(self.format,), repair=False) as image,
         ):
             return np.array(image.convert("RGB"))
 

@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from PIL import Image
 
-from ..container import MAX_PIXELS
-from ..errors import ImageError
+from ..container import check_pixels
+from ..errors import ImageError, LimitError
 from .mending import Mended, mend_png, with_jpeg_end
 from .pillow import one_line, own_limit, remember
 
-__all__ = ["FORMATS", "check_size", "is_picture_name", "open_picture"]
+__all__ = ["FORMATS", "is_picture_name", "open_picture"]
 
 # The formats that are read, the strictest signatures first. What is not named here is not opened: some of
 # Pillow's other readers start a program (EPS), leave the work to the system (WMF), or take almost any bytes.
@@ -31,7 +31,7 @@ OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 def open_picture(
     data: bytes,
     name: str = "the data",
-    max_pixels: int | None = MAX_PIXELS,
+    max_pixels: int | None = None,
     formats: Collection[str] = FORMATS,
     repair: bool = True,
 ) -> Image.Image:
@@ -39,18 +39,22 @@ def open_picture(
 
     Args:
         name: what to call the file in a message.
-        max_pixels: the most that the picture may declare; None for no limit. `Image.MAX_IMAGE_PIXELS` is
-            neither used nor changed.
+        max_pixels: the most pixels that it may declare, see `container.check_pixels`.
+            `Image.MAX_IMAGE_PIXELS` is neither used nor changed.
         formats: Pillow's names of the formats that may be opened, of those in `FORMATS`.
         repair: mend damage that costs no pixels; `read` has a note of it among its own.
 
     Raises:
-        ImageError: this is no picture, it is damaged, or it is too large.
+        ImageError: this is no picture, or it is damaged.
+        LimitError: it is larger than `max_pixels`.
     """
     with one_line(name):
         mended = mend_png(data) if repair else Mended(data)
         image = _open(mended.data, formats, name)
-        check_size(image.size, max_pixels, f"{name}: ")
+        try:
+            check_pixels(*image.size, max_pixels)
+        except LimitError as error:
+            raise LimitError(f"{name}: {error}") from None
         if repair and image.format in ("JPEG", "MPO"):
             whole = with_jpeg_end(data, lambda data: _open(data, ("JPEG",), name))
             if whole:
@@ -76,18 +80,6 @@ def _open(data: bytes, formats: Collection[str], name: str) -> Image.Image:
                 with own_limit(None):
                     return factory(io.BytesIO(data), "")
     raise ImageError(f"{name} is not a picture that can be read")
-
-
-def check_size(size: tuple[int, int], max_pixels: int | None, prefix: str = "") -> None:
-    """Refuse a picture of too many pixels before memory is taken for them.
-
-    Raises:
-        ImageError: it has more than `max_pixels`.
-    """
-    width, height = size
-    if max_pixels is not None and width * height > max_pixels:
-        limit = f"{max_pixels / 10**6:.6g} megapixels" if max_pixels >= 10**6 else f"{max_pixels} pixels"
-        raise ImageError(f"{prefix}the picture is {width} x {height}: more than {limit}")
 
 
 def is_picture_name(name: str) -> bool:
