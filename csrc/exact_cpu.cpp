@@ -154,8 +154,9 @@ struct Table {
     Table(const double* values, long entries, double steps)
         : values(values), last(static_cast<double>(entries - 1)), steps(steps) {}
 
+    // The order of max's arguments matters: of 0 and what is no number, it gives the first.
     double at(double x) const {
-        return values[static_cast<int32_t>(std::min(std::max(std::nearbyint(x * steps), 0.0), last))];
+        return values[static_cast<int32_t>(std::min(std::max(0.0, std::nearbyint(x * steps)), last))];
     }
 };
 

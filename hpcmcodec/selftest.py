@@ -15,6 +15,7 @@ from . import zoo
 from .ambient import reproducible
 from .config import ModelConfig
 from .entropy.tables import raw_scale_index
+from .errors import WeightsError
 from .models.exact import STATE_BITS
 
 if TYPE_CHECKING:
@@ -94,4 +95,7 @@ def selftest(config: ModelConfig, weights: str | Path | None = None, device: str
         WeightsError: there are no such weights, or they have no digest.
     """
     model = zoo.load_model(config.phase, config.preset, config.family, weights=weights, device=device)
+    if not model.entropy_digest:
+        of = weights or f"the weights of {config.name}"
+        raise WeightsError(f"{of} hold no digest to compare with: export them anew")
     return Outcome(config, entropy_digest(model), model.entropy_digest)

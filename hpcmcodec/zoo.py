@@ -1,23 +1,31 @@
-"""From a configuration to a model with its weights, and the format that weights are stored in.
-
-A weights file is a safetensors file: a matrix is int8 with `<name>.step`, a float32 step per output
-channel, or float16 where int8 would cost too much; everything else is float32. `tables.*` hold the integer
-CDF tables, `exact.*` what the exact entropy path needs besides (see `HPCM.use_exact`). The metadata name the
-model. A file may hold only what differs from another file in its folder, its base, which the metadata name
-too.
-"""
+"""From a configuration to a model with its weights; how these are stored, `stored` tells."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig, model_config, model_configs
 from .errors import UsageError, WeightsError
+from .stored import (
+    BASE,
+    EXACT,
+    STEP,
+    TABLES,
+    WHOLE,
+    WITHOUT,
+    Stamp,
+    difference,
+    facts_of,
+    fingerprint,
+    read_weights,
+    stamps_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,25 +33,28 @@ if TYPE_CHECKING:
     from .models.hpcm import HPCM
 
 __all__ = [
+    "BASE",
+    "EXACT",
+    "STEP",
+    "TABLES",
+    "WHOLE",
+    "WITHOUT",
     "available",
     "config_of",
     "dequantised",
     "difference",
+    "facts_of",
     "fingerprint",
     "give_steps",
     "initial_weights",
     "load_model",
     "manifest",
     "read_weights",
+    "stamps_of",
     "weights_dir",
 ]
 
-STEP = ".step"
-TABLES = "tables."
-EXACT = "exact."
 DIGEST = "entropy_digest"
-# Of a file that holds what differs from another: its name, what of it is left out, and what both give.
-BASE, WITHOUT, WHOLE = "base", "without", "whole"
 
 
 def weights_dir() -> Path:
@@ -57,11 +68,16 @@ def manifest() -> dict[str, Any]:
     """`weights/manifest.json`: what there is, its sha256, how it was trained and what was measured."""
     path = weights_dir() / "manifest.json"
     try:
-        return json.loads(path.read_text())
+        whole = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {"models": {}}
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
+    models = whole.get("models") if isinstance(whole, dict) else None
+    needed = {"family", "phase", "preset", "file"}
+    if not isinstance(models, dict) or any(not needed <= set(m) for m in models.values()):
+        raise WeightsError(f"{path} does not list models")
+    return whole
 
 
 def available() -> list[ModelConfig]:
@@ -79,79 +95,6 @@ def _shipped(config: ModelConfig) -> Path:
             f"no weights for {wanted} yet; available: {there} (or give your own with --weights)"
         )
     return weights_dir() / str(entry["file"])
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors as they are stored, those of a base included, and the metadata.
-
-    Raises:
-        WeightsError: the file or its base is missing or damaged, or the base is another by now.
-    """
-    stored, metadata = _read_chain(path)
-    if WHOLE in metadata and fingerprint(stored, ("",)).hex() != metadata[WHOLE]:
-        raise WeightsError(
-            f"{path} holds what differs from {metadata[BASE]}, which is not the file that it was made with"
-        )
-    return stored, metadata
-
-
-def difference(stored: dict[str, Tensor], base: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What of `stored` differs from the file `base`, and the metadata that let `read_weights` join them.
-
-    Raises:
-        WeightsError: the base cannot be read.
-    """
-    import torch
-
-    others, _ = read_weights(base)
-
-    def differs(name: str) -> bool:
-        other, own = others.get(name), stored[name]
-        return other is None or other.dtype != own.dtype or not torch.equal(other, own)
-
-    metadata = {
-        BASE: base.name,
-        WITHOUT: json.dumps(sorted(set(others) - set(stored))),
-        WHOLE: fingerprint(stored, ("",)).hex(),
-    }
-    return {name: tensor for name, tensor in stored.items() if differs(name)}, metadata
-
-
-def _read_chain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    stored, metadata = _read_file(path)
-    base = metadata.get(BASE)
-    if base is not None:
-        if Path(base).name != base or base == path.name:
-            raise WeightsError(f"{path} names {base!r} as its base, which is no file beside it")
-        without = set(json.loads(metadata.get(WITHOUT, "[]")))
-        others, _ = _read_chain(path.with_name(base))
-        stored = {name: t for name, t in others.items() if name not in without} | stored
-    return stored, metadata
-
-
-def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    from .ambient import plain
-
-    try:
-        with plain(), safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise WeightsError(f"weights file {path} is missing") from error
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"weights file {path} cannot be read: {error}") from error
-
-
-def fingerprint(stored: dict[str, Tensor], prefixes: tuple[str, ...]) -> bytes:
-    """4 bytes over name, type, shape and content of the stored tensors with these prefixes."""
-    digest = hashlib.blake2b(digest_size=4)
-    for name in sorted(stored):
-        if name.startswith(prefixes):
-            tensor = stored[name]
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().data)
-    return digest.digest()
 
 
 def dequantised(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -229,7 +172,7 @@ def load_model(
     config = model_config(phase, preset, family)
     path = _shipped(config) if weights is None else Path(weights)
     load = _load_apart if apart else _load
-    return load(config, path.resolve(), _place(device), exact)
+    return load(config, stamps_of(Path(os.path.realpath(path))), _place(device), exact)
 
 
 def _place(device: str) -> str:
@@ -247,23 +190,20 @@ def _under(prefix: str, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in stored.items() if name.startswith(prefix)}
 
 
-def _build(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
+def _build(config: ModelConfig, files: tuple[Stamp, ...], device: str, exact: bool) -> HPCM:
+    """The model of the first of these files; the others are there to be told apart when they change."""
     import torch
 
     from .ambient import plain
     from .models.hpcm import ENTROPY_PARTS, HPCM, SYNTHESIS_PARTS
 
-    with plain():
+    path = files[0][0]
+    with plain(), _fitting(config, path):
         stored, metadata = read_weights(path)
         _check_model(metadata, config, path)
         with torch.device("meta"):
             model = HPCM(config)
-        try:
-            model.load_weights(dequantised(stored), assign=True)
-        except RuntimeError as error:
-            raise WeightsError(
-                f"{path} does not fit {config.name}: {str(error).splitlines()[-1].strip()}"
-            ) from error
+        model.load_weights(dequantised(stored), assign=True)
         model.use_tables({name: t.numpy() for name, t in _under(TABLES, stored).items()})
         if exact:
             arrays = _under(EXACT, stored)
@@ -275,6 +215,20 @@ def _build(config: ModelConfig, path: Path, device: str, exact: bool) -> HPCM:
         model.entropy_id = fingerprint(stored, (*ENTROPY_PARTS, TABLES, EXACT))
         model.synthesis_id = fingerprint(stored, SYNTHESIS_PARTS)
         return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _fitting(config: ModelConfig, path: Path) -> Iterator[None]:
+    """What building a model raises where shapes are not the model's, or an integer has more than 8 bits."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        if "allocate" in str(error):
+            raise
+        told = str(error).splitlines() or [type(error).__name__]
+        raise WeightsError(f"{path} does not fit {config.name}: {told[-1].strip()}") from error
 
 
 _load = lru_cache(maxsize=4)(_build)

@@ -252,7 +252,7 @@ def test_every_machine_computes_the_same(machine: str, tiny_weights: Weights) ->
 
 
 def test_the_digest_tells_of_a_single_weight(tiny_weights: Weights, tiny: Models) -> None:
-    model = zoo._build(TINY[4], tiny_weights(4), "cpu", True)
+    model = zoo._build(TINY[4], zoo.stamps_of(tiny_weights(4)), "cpu", True)
     assert entropy_digest(model) == entropy_digest(tiny(4)) == model.entropy_digest
     head = model.context.prior_s3.head
     head.weight[5, 7] += 1

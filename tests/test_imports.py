@@ -41,12 +41,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "ops": (),
     "pictures": ("container",),
     "search": (),
+    "stored": ("ambient",),
     "selftest": ("ambient", "config", "entropy", "models", "zoo"),
     "training": (
         *("ambient", "config", "entropy", "files", "layers", "metrics", "models", "ops", "pictures"),
-        *("selftest", "zoo"),
+        *("selftest", "stored", "zoo"),
     ),
-    "zoo": ("ambient", "config", "models"),
+    "zoo": ("ambient", "config", "models", "stored"),
 }
 STANDARD_LIBRARY_ONLY = ("__init__", "__main__", "config", "container", "errors", "search")
 # Third parties that only these may import.

@@ -37,6 +37,9 @@ from ..ops.exact import (
 )
 
 __all__ = [
+    "COARSEST",
+    "DECAY_SHAPE",
+    "GATE_SHAPE",
     "ExactDepthwise",
     "ExactLinear",
     "ExactNorm",
@@ -58,6 +61,12 @@ SUM_LIMIT = 2**31
 ROUNDING_ROOM = 0.97
 # Multipliers have so many bits that a product with a sum of 31 bits is exact.
 MULTIPLIER_BITS = 22
+
+# The coarsest grid that weights may ask for, in bits: steps of a million.
+COARSEST = -20
+
+# Of the tables of exp and of the sigmoid.
+DECAY_SHAPE, GATE_SHAPE = (2, 256), (4096,)
 
 EPSILON = 1e-5  # LayerNorm's
 SLOPE = 0.01  # of LeakyReLU

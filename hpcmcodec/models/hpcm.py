@@ -24,9 +24,9 @@ from ..entropy.coders import (
     z_indexes,
 )
 from ..entropy.likelihood import likelihood
-from ..entropy.tables import SCALE_MIN, CdfTables, generalized_gaussian_tables, scale_table
-from ..errors import CorruptFileError, ModelMismatchError
-from ..layers.exact import Grid, Tables
+from ..entropy.tables import LEVELS, SCALE_MIN, CdfTables, generalized_gaussian_tables, scale_table
+from ..errors import CorruptFileError, ModelMismatchError, WeightsError
+from ..layers.exact import COARSEST, DECAY_SHAPE, GATE_SHAPE, Grid, Tables
 from .context import Coder, ContextModel
 from .exact import ExactHyperSynthesis, ExactQualityTable, replace_context
 from .schedule import STEPS, pyramid
@@ -125,6 +125,15 @@ class Compressed:
         return z.bits(), y.bits()
 
 
+def _table(arrays: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    table = arrays.get(name)
+    if table is None or table.shape != shape or not table.is_floating_point():
+        raise WeightsError(f"damaged weights: exact.{name} is not a table of {shape} values")
+    if not ((table >= 0) & (table <= 1)).all():
+        raise WeightsError(f"damaged weights: exact.{name} holds what is not from 0 to 1")
+    return table
+
+
 def _as_tensor(quality: float, device: torch.device) -> Tensor:
     return torch.tensor([quality], dtype=torch.float32, device=device)
 
@@ -184,7 +193,10 @@ class HPCM(nn.Module):
 
     def use_tables(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Code with stored tables; see `CdfTables.from_arrays`."""
-        self.tables = CdfTables.from_arrays(arrays)
+        tables = CdfTables.from_arrays(arrays)
+        if len(tables.size) != LEVELS:
+            raise WeightsError(f"damaged coding tables: {len(tables.size)} rows, not {LEVELS}")
+        self.tables = tables
 
     def use_exact(self, arrays: Mapping[str, Tensor]) -> None:
         """Go over to the exact entropy path (see `exact`), for coding only.
@@ -194,7 +206,7 @@ class HPCM(nn.Module):
                 order of name; without `bits` the grids note what they see, for calibration.
         """
         device = self.gain_y.log.device
-        tables = Tables(arrays["decay"], arrays["gate"])
+        tables = Tables(_table(arrays, "decay", DECAY_SHAPE), _table(arrays, "gate", GATE_SHAPE))
         for name, module in self.named_modules():
             setattr(module, "place", name)  # noqa: B010
         self.h_s = ExactHyperSynthesis(self.h_s)  # type: ignore[assignment]
@@ -202,9 +214,17 @@ class HPCM(nn.Module):
         for name in ("inverse_gain_z", "scale_z", "quant_step"):
             setattr(self, name, ExactQualityTable(getattr(self, name).log, tables))
         if "bits" in arrays:
-            for grid, bits in zip(self.grids().values(), arrays["bits"].tolist(), strict=True):
-                grid.bits = bits
+            self._set_grids(arrays["bits"])
         self.to(device)
+
+    def _set_grids(self, bits: Tensor) -> None:
+        grids = self.grids()
+        if bits.dtype != torch.int8 or bits.shape != (len(grids),):
+            raise WeightsError(f"damaged weights: {len(grids)} grids, and exact.bits is {tuple(bits.shape)}")
+        for grid, chosen in zip(grids.values(), bits.tolist(), strict=True):
+            if not COARSEST <= chosen <= grid.most:
+                raise WeightsError(f"damaged weights: exact.bits holds {chosen}")
+            grid.bits = chosen
 
     def grids(self) -> dict[str, Grid]:
         """The grids of the exact entropy path that calibration chooses, by name."""

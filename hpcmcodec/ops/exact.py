@@ -47,7 +47,8 @@ def to_grid(x: Tensor, unit: Tensor | float, most: Tensor | float) -> Tensor:
 
 
 def _look_up(table: Tensor, place: Tensor) -> Tensor:
-    return table[place.round_().clamp_(0, len(table) - 1).to(torch.int32)]
+    # What is no number is looked up at 0, as the kernels do.
+    return table[place.round_().clamp_(0, len(table) - 1).nan_to_num_(0).to(torch.int32)]
 
 
 def exp_minus(table: Tensor, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import UsageError, WeightsError
 from ..models import HPCM, TUNE_PARTS
-from ..zoo import STEP, dequantised, initial_weights, read_weights
+from ..stored import damaged
+from ..zoo import STEP, dequantised, facts_of, initial_weights, read_weights
 from .optimizer import FlatParameters, Optimizer
 
 __all__ = [
@@ -101,7 +103,7 @@ class Beginning:
             UsageError: the model has no such part, or the checkpoint is of a run that trained others.
         """
         stored, metadata = read_weights(path)
-        known = json.loads(metadata.get("facts", "{}"))
+        known = facts_of(metadata, path)
         steps, crops = known.get("step", 0), known.get("crops", 0)
         totals = known.get("total_steps", steps), known.get("total_crops", crops)
         new = dict(zip(COUNTS, (0, 0, 0.0, *totals), strict=True))
@@ -111,8 +113,8 @@ class Beginning:
                 return cls(path, cls.new().facts, parts, dequantised(kept), kept)
             return cls(path, new, weights=initial_weights(config, path))
         if known.get("model") != config.name:
-            raise WeightsError(f"{path} is of {known.get('model')}, not of {config.name}")
-        trained_there = tuple(known.get("parts", ()))
+            raise WeightsError(f"{path} is of {known.get('model', 'something else')}, not of {config.name}")
+        trained_there = _parts(known, path)
         if parts is not None and parts != trained_there:
             raise UsageError(
                 f"the run of {path} trained {', '.join(trained_there) or 'the whole model'}: ask for the"
@@ -121,6 +123,8 @@ class Beginning:
         facts = new | {name: known[name] for name in COUNTS if name in known} if resume else new
         kept = {name.removeprefix(KEPT): t for name, t in stored.items() if name.startswith(KEPT)}
         state = {name: t for name, t in stored.items() if not name.startswith(KEPT)}
+        if "ema" not in state:
+            raise damaged(path, "a checkpoint without its average")
         average = state["ema"]
         if not resume:  # the old average is of a schedule that is over
             state["ema"] = state["raw"]
@@ -167,6 +171,15 @@ class Beginning:
             raise WeightsError(
                 f"{self.path} is of another version of this model: start from weights with --init"
             ) from error
+
+
+def _parts(known: dict[str, Any], path: Path) -> tuple[str, ...]:
+    parts = known.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise WeightsError(
+            f"weights file {path} is damaged: the parts that were trained are no list of names"
+        )
+    return tuple(parts)
 
 
 def _rest(
