@@ -366,7 +366,7 @@ def test_what_fails_is_left_out_with_a_note(
     assert code == 0
     assert "jpeg" in out and "webp" in out and "hpcm-" not in out
     assert err.startswith("hpcm: note: left out: hpcm-rwkv-4-lite: out of memory\nc.png: ")
-    line = complaint(hpcm(CROP, "--bpp", 1, "--codecs", "", "-o", "d.png"), 1)
+    line = complaint(hpcm(CROP, "--bpp", 1, "--codecs", ",", "-o", "d.png"), 1)
     assert line == "hpcm: hpcm-rwkv-4-lite: out of memory\n"
     assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
 
