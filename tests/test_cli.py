@@ -100,6 +100,21 @@ def test_large_pictures_are_opened(tmp_path: Path) -> None:
                 open_picture(bytes(data), Path("a.bmp"))
 
 
+def test_a_limit_on_pixels(hpcm: Hpcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hpcm("encode", CROP, "-o", "a.hpcm")
+    for words in (("info", "a.hpcm"), ("decode", "a.hpcm"), ("encode", CROP, "-o", "b.hpcm")):
+        line = complaint(hpcm(*words, "--max-pixels", 256 * 256 - 1), 1)
+        assert "256 x 256: more than 65535 pixels" in line and str(words[1]) in line
+        monkeypatch.setenv("HPCM_MAX_PIXELS", "9999")
+        assert "more than 9999 pixels" in complaint(hpcm(*words), 1)
+        assert hpcm(*words, "--max-pixels", 256 * 256)[0] == 0
+        (tmp_path / "b.hpcm").unlink(missing_ok=True)
+        monkeypatch.setenv("HPCM_MAX_PIXELS", "many")
+        (tmp_path / "a.png").unlink(missing_ok=True)
+        assert "HPCM_MAX_PIXELS takes a number of pixels" in complaint(hpcm(*words), 2)
+        monkeypatch.delenv("HPCM_MAX_PIXELS")
+
+
 def test_compare(hpcm: Hpcm) -> None:
     hpcm("encode", CROP, "-o", "a.hpcm")
     assert ", PSNR inf dB, " in hpcm("decode", "a.hpcm", "--compare", CROP)[2]
