@@ -21,6 +21,7 @@ from hpcmcodec.errors import LimitError
 from hpcmcodec.evaluation.photos import find_photos
 from hpcmcodec.pictures import open_picture, read
 from hpcmcodec.pictures.opening import FORMATS
+from hpcmcodec.pictures.pillow import own_limit
 from hpcmcodec.training.data import read_pictures
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -179,6 +180,24 @@ def test_the_callers_limit_outlives_readers_side_by_side(lowered: int) -> None:
         thread.join()
     assert not failures
     assert lowered == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("latest", [50, None])
+def test_a_limit_that_the_caller_sets_meanwhile_stays(lowered: int, latest: int | None) -> None:
+    with own_limit((48, 64)):
+        with own_limit((1, 1)):
+            assert (Image.MAX_IMAGE_PIXELS or 0) > 48 * 64
+        Image.MAX_IMAGE_PIXELS = latest
+    assert latest == Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = lowered
+    with own_limit((48, 64)):
+        Image.MAX_IMAGE_PIXELS = 50
+        with own_limit((48, 64)):
+            assert (Image.MAX_IMAGE_PIXELS or 0) > 48 * 64
+    assert Image.MAX_IMAGE_PIXELS == 50
+    Image.MAX_IMAGE_PIXELS = lowered
+    with own_limit((5, 5)):
+        assert lowered == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_limit_that_is_raised_counts_as_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,10 @@ def one_line(failure: str) -> Iterator[None]:
         raise ImageError(f"{failure}: {reason}") from error
 
 
+# What stands in the place of the caller's limit while it is lifted.
+UNLIMITED = 1 << 62
+
+
 class _Lifted:
     """How many threads read a picture above the caller's limit, and what that limit was."""
 
@@ -45,22 +49,20 @@ def own_limit(size: tuple[int, int] | None) -> Iterator[None]:
     The caller's limit is for the caller's own pictures. Some of Pillow's readers look at nothing but that
     number, so it has to be lifted while they run, and only where the picture is above it.
     """
-    limit = Image.MAX_IMAGE_PIXELS
     with _Lifted.lock:
-        lift = _Lifted.readers > 0 or (limit is not None and (size is None or size[0] * size[1] > limit))
-        if lift:
-            if not _Lifted.readers:
-                _Lifted.limit, Image.MAX_IMAGE_PIXELS = limit, None
-            _Lifted.readers += 1
+        limit = Image.MAX_IMAGE_PIXELS
+        lift = limit is not None and (_Lifted.readers > 0 or size is None or size[0] * size[1] > limit)
+        if lift and limit != UNLIMITED:
+            _Lifted.limit, Image.MAX_IMAGE_PIXELS = limit, UNLIMITED
+        _Lifted.readers += lift
     try:
         yield
     finally:
         with _Lifted.lock:
-            if lift:
-                _Lifted.readers -= 1
-                # A limit that the caller has set meanwhile is the caller's latest word.
-                if not _Lifted.readers and Image.MAX_IMAGE_PIXELS is None:
-                    Image.MAX_IMAGE_PIXELS = _Lifted.limit
+            _Lifted.readers -= lift
+            # A limit that the caller has set meanwhile is the caller's latest word.
+            if lift and not _Lifted.readers and Image.MAX_IMAGE_PIXELS == UNLIMITED:
+                Image.MAX_IMAGE_PIXELS = _Lifted.limit
 
 
 def remember(image: Image.Image, notes: Sequence[str]) -> None:
