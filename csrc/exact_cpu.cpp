@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <vector>
+#include <new>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -93,17 +93,18 @@ void pack(const int8_t* weight, long outputs, long inputs, long panel, int16_t* 
 }  // namespace
 
 // y = clip(round((x weight^T * step + bias) * unit), most) / unit, not rounded where there is no unit; see
-// exact_linear in ops/exact.py.
+// exact_linear in ops/exact.py. This and all below return 1 where memory is lacking, else 0.
 //
 // x: rows x inputs, `stride` apart, integers / x_unit of at most 16 bits. weight: outputs x inputs.
 // step, bias, unit, most: per output. y: rows x outputs.
-extern "C" void hpcm_exact_linear(const double* x, long rows, long inputs, long stride, double x_unit,
+extern "C" int hpcm_exact_linear(const double* x, long rows, long inputs, long stride, double x_unit,
                                   const int8_t* weight, const double* step, const double* bias,
                                   const double* unit, const double* most, long outputs, double* y) {
     const long pairs = pairs_of(inputs), panels = up(outputs, PANEL) / PANEL, tiles = up(rows, ROWS) / ROWS;
-    std::unique_ptr<int16_t[]> packed(new int16_t[panels * PANEL * pairs * 2]);
-    std::unique_ptr<int16_t[]> whole(new int16_t[tiles * ROWS * pairs * 2]);
-    std::unique_ptr<double[]> back(new double[outputs]);
+    std::unique_ptr<int16_t[]> packed(new (std::nothrow) int16_t[panels * PANEL * pairs * 2]);
+    std::unique_ptr<int16_t[]> whole(new (std::nothrow) int16_t[tiles * ROWS * pairs * 2]);
+    std::unique_ptr<double[]> back(new (std::nothrow) double[outputs]);
+    if (!packed || !whole || !back) return 1;
     if (unit)
         for (long c = 0; c < outputs; ++c) back[c] = 1 / unit[c];
     const double scale = 1 / x_unit;
@@ -117,7 +118,7 @@ extern "C" void hpcm_exact_linear(const double* x, long rows, long inputs, long 
             int16_t* to = &whole[r * pairs * 2];
             if (r < rows)
                 for (long i = 0; i < inputs; ++i)
-                    to[i] = static_cast<int16_t>(static_cast<int32_t>(x[r * stride + i] * x_unit));
+                    to[i] = static_cast<int16_t>(std::min(std::max(-32768.0, x[r * stride + i] * x_unit), 32767.0));
             else
                 std::memset(to, 0, sizeof(int16_t) * inputs);
             if (inputs % 2) to[inputs] = 0;
@@ -140,6 +141,7 @@ extern "C" void hpcm_exact_linear(const double* x, long rows, long inputs, long 
                 }
             }
     }
+    return 0;
 }
 
 namespace {
@@ -164,19 +166,28 @@ struct Table {
 
 // See exact_biwkv in ops/exact.py. table: exp(-i / steps). w, u: channels. k, v: batch x tokens x channels,
 // tokens `stride` apart; y: the same, dense. bits: of the weights.
-extern "C" void hpcm_exact_biwkv(const double* table, long entries, double steps, const double* w,
+extern "C" int hpcm_exact_biwkv(const double* table, long entries, double steps, const double* w,
                                  const double* u, const double* k, const double* v, long stride, long batch,
                                  long tokens, long channels, long bits, double* y) {
     const Table exp_minus(table, entries, steps);
     const double unit = std::ldexp(1.0, static_cast<int>(bits)), count = static_cast<double>(tokens);
     const long groups = up(channels, LANES) / LANES;
+    int failed = 0;
 #pragma omp parallel
     {
-        std::vector<double> up_whole(tokens * LANES), down_whole(tokens * LANES), own(tokens * LANES);
-        std::vector<double> ahead(tokens * LANES), behind(tokens * LANES);
+        const long size_of_each = tokens * LANES;
+        std::unique_ptr<double[]> scratch(new (std::nothrow) double[5 * size_of_each]);
+        double* const up_whole = scratch.get();
+        double *const down_whole = up_whole + size_of_each, *const own = down_whole + size_of_each;
+        double *const ahead = own + size_of_each, *const behind = ahead + size_of_each;
 #pragma omp for schedule(static) collapse(2)
         for (long b = 0; b < batch; ++b)
             for (long g = 0; g < groups; ++g) {
+                if (!scratch) {
+#pragma omp atomic write
+                    failed = 1;
+                    continue;
+                }
                 const long first = g * LANES, lanes = std::min(LANES, channels - first);
                 const double* keys = k + b * tokens * stride + first;
                 const double* values = v + b * tokens * stride + first;
@@ -227,10 +238,11 @@ extern "C" void hpcm_exact_biwkv(const double* table, long entries, double steps
                     }
             }
     }
+    return failed;
 }
 
 // x * sigmoid(r); see exact_gate in ops/exact.py. rows x channels, of r `stride` apart, of x and y dense.
-extern "C" void hpcm_exact_gate(const double* table, long entries, double steps, double reach,
+extern "C" int hpcm_exact_gate(const double* table, long entries, double steps, double reach,
                                 const double* x, const double* r, long stride, long rows, long channels,
                                 double* y) {
     const Table sigmoid(table, entries, steps);
@@ -238,11 +250,12 @@ extern "C" void hpcm_exact_gate(const double* table, long entries, double steps,
     for (long row = 0; row < rows; ++row)
         for (long c = 0; c < channels; ++c)
             y[row * channels + c] = x[row * channels + c] * sigmoid.at(r[row * stride + c] + reach);
+    return 0;
 }
 
 // See exact_depthwise in ops/exact.py. x, y: batch x height x width x channels, dense; kernel: size * size x
 // channels. Without a unit (0) nothing is rounded.
-extern "C" void hpcm_exact_depthwise(const double* x, long batch, long height, long width, long channels,
+extern "C" int hpcm_exact_depthwise(const double* x, long batch, long height, long width, long channels,
                                      const double* kernel, long size, const double* step, const double* bias,
                                      double unit, double most, double* y) {
     constexpr long BLOCK = 32;
@@ -275,4 +288,5 @@ extern "C" void hpcm_exact_depthwise(const double* x, long batch, long height, l
                     }
                 }
             }
+    return 0;
 }

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -187,3 +188,60 @@ def test_an_unusable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     native._load.cache_clear()
     assert "cannot use exact_cpu" in exact.no_native()
     test_gate()
+
+
+def test_what_is_no_number_is_looked_up_at_zero() -> None:
+    """In a table, kernel and reference take its first value, and never what lies before it."""
+    nan, one = float("nan"), torch.ones(1, 3, dtype=torch.float64)
+    tables = Tables(*Tables.compute())
+    r = torch.tensor([[nan, 0.0, -nan]], dtype=torch.float64)
+    same("exact_gate", tables.gate, one, r)
+    assert exact.exact_gate(tables.gate, one, r)[0, 0] == tables.gate[0]
+    for place in range(4):
+        w, u = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        k, v = (whole((1, 5, 3), name, 12) for name in "kv")
+        for tensor in (w, u, k.view(-1), v.view(-1))[place : place + 1]:
+            tensor[1] = nan
+        exact.exact_biwkv(tables.decay, w, u, k, v)
+        exact.exact_biwkv_reference(tables.decay, w, u, k, v)
+    x = torch.full((3, 4), nan, dtype=torch.float64)
+    layer = ExactLinear(uniform((2, 4), "weight"), None)
+    exact.exact_linear(x, 1.0, layer.weight, layer.step, layer.bias, None, None)
+
+
+def swapped(
+    given: tuple[Tensor | float | None, ...], place: int, value: Tensor | float | None
+) -> list[object]:
+    return [value if i == place else one for i, one in enumerate(given)]
+
+
+def test_arguments_that_a_kernel_would_misread() -> None:
+    """Another type, shape or device is an error, before memory is read that is not there."""
+    layer = ExactLinear(uniform((6, 4), "weight"), uniform((6,), "bias"))
+    ones = torch.ones(6, dtype=torch.float64)
+    linear = (whole((3, 4), "x", 9), 2.0**9, layer.weight, layer.step, layer.bias, ones, ones)
+    wide = ExactDepthwise(uniform((4, 1, 3, 3), "kernel"))
+    depthwise = (whole((1, 5, 5, 4), "x", 9), wide.kernel, wide.step, wide.bias, 2.0, 9.0)
+    tables = Tables(*Tables.compute())
+    four = torch.ones(4, dtype=torch.float64)
+    biwkv = (tables.decay, four, four, whole((1, 7, 4), "k", 9), whole((1, 7, 4), "v", 9))
+    gate = (tables.gate, whole((3, 4), "x", 9), whole((3, 4), "r", 9))
+    cases: list[tuple[str, tuple[Any, ...]]] = [("exact_linear", linear), ("exact_depthwise", depthwise)]
+    cases += [("exact_biwkv", biwkv), ("exact_gate", gate)]
+    for name, given in cases:
+        operator = getattr(exact, name)
+        operator(*given)
+        for place, argument in enumerate(given):
+            if not isinstance(argument, Tensor):
+                with pytest.raises(ValueError, match=r"not above zero|given together"):
+                    operator(*swapped(given, place, -1.0 if place != 5 else None))
+                continue
+            if argument.dim() > 1 or not name.endswith(("gate", "biwkv")) or place:
+                with pytest.raises(ValueError, match="not torch"):
+                    operator(*swapped(given, place, argument[..., 1:]))
+            with pytest.raises(ValueError, match="not torch"):
+                operator(*swapped(given, place, argument.float()))
+    with pytest.raises(ValueError, match="empty table"):
+        exact.exact_gate(tables.gate[:0], *gate[1:])
+    with pytest.raises(ValueError, match="given together"):
+        exact.exact_linear(*linear[:6], None)

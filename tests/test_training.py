@@ -27,13 +27,14 @@ from hpcmcodec.config import LAMBDAS
 from hpcmcodec.errors import HpcmError, ImageError, InterruptedRunError, UsageError, WeightsError
 from hpcmcodec.models import HPCM
 from hpcmcodec.training import run
-from hpcmcodec.training.beginning import COUNTS
+from hpcmcodec.training.beginning import CHECKPOINT, COUNTS
 from hpcmcodec.training.data import CropSource, read_pictures
 from hpcmcodec.training.drawn import drawn_pictures
 from hpcmcodec.training.export import export, write_tensors
-from hpcmcodec.training.log import CURVES
+from hpcmcodec.training.log import CURVES, Log
 from hpcmcodec.training.loss import OUTLIER, draw_quality, lambda_of, rate_distortion
 from hpcmcodec.training.optimizer import ALIGNMENT, FlatParameters, Optimizer, orthogonalise
+from hpcmcodec.training.process import Process, tf32
 from hpcmcodec.training.run import Report, TrainOptions, train
 from hpcmcodec.training.validate import validate
 from tests.conftest import DATA, TINY, build_tiny, kodak_crop
@@ -702,3 +703,57 @@ def test_validate_together_or_one_by_one() -> None:
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=0)
     one_by_one = sum(validate(model, [crop], (3.0,)) for crop in crops)
     torch.testing.assert_close(together, one_by_one, rtol=1e-3, atol=0)
+
+
+def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
+    """With one line, JSON in its log, and a checkpoint from before that."""
+    output = tmp_path / "run"
+    rates = {"matrix_rate": 1e30, "vector_rate": 1e30, "warmup": 0.0, "decay": 0.0}
+    with pytest.raises(HpcmError, match="diverged") as caught:
+        train(options(output, steps=50, save_every=0.0, **rates))
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+
+    def refuse(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    for line in (output / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    stored, _ = zoo.read_weights(output / CHECKPOINT)
+    assert all(tensor.isfinite().all() for tensor in stored.values())
+    assert not (output / run.WEIGHTS).exists()
+
+
+def test_the_log_is_json_whatever_is_measured(tmp_path: Path) -> None:
+    log = Log(tmp_path, True, None)
+    log.write(event="step", loss=float("nan"), norm=float("inf"), bpp=[1.5, -float("inf")], step=3)
+    assert json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=pytest.fail) == {
+        "event": "step",
+        "loss": None,
+        "norm": None,
+        "bpp": [1.5, None],
+        "step": 3,
+    }
+
+
+def test_a_gpu_is_as_it_was_after_training() -> None:
+    """TF32 and what goes with it are the process's, not ours to leave on."""
+
+    def flags() -> list[bool]:
+        cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+        return [
+            cuda.matmul.allow_tf32,
+            cudnn.allow_tf32,
+            cudnn.benchmark,
+            cuda.cudnn_sdp_enabled(),
+            cudnn.enabled,
+        ]
+
+    before = flags()
+    with Process(0, 1, torch.device("cuda")).fast():
+        assert flags() == [True, True, True, False, before[4]]
+        with tf32(False):
+            assert flags() == [False, False, False, False, before[4]]
+        assert flags() == [True, True, True, False, before[4]]
+    assert flags() == before
+    Process.start("cpu")
+    assert flags() == before

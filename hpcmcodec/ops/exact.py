@@ -184,11 +184,31 @@ def _rows(x: Tensor) -> tuple[Tensor, int]:
     return x.contiguous(), x.shape[-1]
 
 
+def _expect(what: str, tensor: Tensor | None, dtype: torch.dtype, *shape: int) -> None:
+    """A kernel reads what lies behind a pointer and cannot see what it is."""
+    if tensor is None:
+        return
+    if tensor.dtype != dtype or tensor.shape != shape or tensor.device.type != "cpu":
+        is_ = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device.type}"
+        raise ValueError(f"{what} is {is_}, not {dtype} {shape} on cpu")
+
+
+def _expect_unit(what: str, unit: float | None) -> None:
+    if unit is not None and not 0 < unit < math.inf:
+        raise ValueError(f"{what} is {unit}, not above zero")
+
+
+def _expect_both(unit: object, most: object) -> None:
+    if (unit is None) != (most is None):
+        raise ValueError("unit and most are given together")
+
+
 def _call(name: str, *values: Any) -> None:
     """Call a native function with tensors (or None), as pointers, and numbers."""
     kinds = {int: ctypes.c_long, float: ctypes.c_double, type(None): ctypes.c_void_p}
     given = [ctypes.c_void_p(v.data_ptr()) if isinstance(v, Tensor) else kinds[type(v)](v) for v in values]
-    getattr(native.load(SOURCE), name)(*given)
+    if getattr(native.load(SOURCE), name)(*given):
+        raise MemoryError
 
 
 def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
@@ -199,6 +219,12 @@ def no_native() -> str:
     """Why there are no native kernels on this CPU; empty where there are."""
     library = native.load(SOURCE)
     return str(library) if isinstance(library, native.NoNativeError) else ""
+
+
+def _expect_table(table: Tensor) -> None:
+    _expect("table", table, torch.float64, table.numel())
+    if not len(table):
+        raise ValueError("an empty table")
 
 
 def _linear_on_cpu(
@@ -213,6 +239,12 @@ def _linear_on_cpu(
     if x_unit is None:
         return exact_linear_reference(x, x_unit, weight, step, bias, unit, most)
     outputs, inputs = weight.shape
+    _expect("weight", weight, torch.int8, outputs, inputs)
+    _expect("x", x, torch.float64, *x.shape[:-1], inputs)
+    for name, values in (("step", step), ("bias", bias), ("unit", unit), ("most", most)):
+        _expect(name, values, torch.float64, outputs)
+    _expect_both(unit, most)
+    _expect_unit("x_unit", x_unit)
     y = torch.empty(*x.shape[:-1], outputs, dtype=torch.float64, device="cpu")
     x, stride = _rows(x)
     rows = x.numel() // inputs
@@ -223,6 +255,11 @@ def _linear_on_cpu(
 
 def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
     batch, tokens, channels = k.shape
+    _expect_table(table)
+    for name, values in (("k", k), ("v", v)):
+        _expect(name, values, torch.float64, batch, tokens, channels)
+    for name, values in (("w", w), ("u", u)):
+        _expect(name, values, torch.float64, channels)
     y = torch.empty(k.shape, dtype=torch.float64, device="cpu")
     (k, stride), (v, other) = _rows(k), _rows(v)
     if stride != other:
@@ -236,14 +273,23 @@ def _biwkv_on_cpu(table: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> 
 def _depthwise_on_cpu(
     x: Tensor, kernel: Tensor, step: Tensor, bias: Tensor, unit: float | None, most: float | None
 ) -> Tensor:
+    channels, size = x.shape[-1], math.isqrt(len(kernel))
+    _expect("x", x, torch.float64, *x.shape[:3], channels)
+    _expect("kernel", kernel, torch.float64, size * size, channels)
+    for name, values in (("step", step), ("bias", bias)):
+        _expect(name, values, torch.float64, channels)
+    _expect_both(unit, most)
+    _expect_unit("unit", unit)
     x, kernel, step, bias = (t.contiguous() for t in (x, kernel, step, bias))
     y = torch.empty_like(x)
-    size = math.isqrt(len(kernel))
     _call("hpcm_exact_depthwise", x, *x.shape, kernel, size, step, bias, unit or 0.0, most or 0.0, y)
     return y
 
 
 def _gate_on_cpu(table: Tensor, x: Tensor, r: Tensor) -> Tensor:
+    _expect_table(table)
+    for name, values in (("x", x), ("r", r)):
+        _expect(name, values, torch.float64, *x.shape)
     table, x, (r, stride) = table.contiguous(), x.contiguous(), _rows(r)
     y = torch.empty_like(x)
     channels = x.shape[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,15 @@ class Report:
     rate: float
 
 
+def _finite(value: object) -> object:
+    """JSON has no word for what is no finite number: null stands for it."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class Log:
     """What the first process tells of a run: lines of JSON, TensorBoard's curves, notes for a person."""
 
@@ -55,7 +65,7 @@ class Log:
         """Add a line of JSON."""
         if self.active:
             with (self.output / LOG).open("a") as file:
-                file.write(json.dumps(event) + "\n")
+                file.write(json.dumps(_finite(event), allow_nan=False) + "\n")
 
     def note(self, line: str) -> None:
         """Say something to a person."""

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Process"]
+__all__ = ["Process", "tf32"]
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """On a GPU, TF32 and whatever algorithm is fastest, or neither."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = allowed
+    try:
+        with cudnn.flags(
+            enabled=cudnn.enabled, benchmark=allowed, deterministic=cudnn.deterministic, allow_tf32=allowed
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True)
@@ -32,15 +49,27 @@ class Process:
         if wanted == "cuda":
             place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(place)
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.benchmark = True
-            # Its gradients of small windows in bfloat16 are not finite (an H100, torch 2.11: 57 steps of 60).
-            torch.backends.cuda.enable_cudnn_sdp(False)
         else:
             place = torch.device("cpu")
         if world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if wanted == "cuda" else "gloo")
         return cls(rank, world, place)
+
+    @contextmanager
+    def fast(self) -> Iterator[None]:
+        """How a GPU trains fast; afterwards it is as the caller had it."""
+        if self.device.type != "cuda":
+            yield
+            return
+        cuda = torch.backends.cuda
+        attention = cuda.cudnn_sdp_enabled()
+        # Its gradients of small windows in bfloat16 are not finite (an H100, torch 2.11: 57 steps of 60).
+        cuda.enable_cudnn_sdp(False)
+        try:
+            with tf32(True):
+                yield
+        finally:
+            cuda.enable_cudnn_sdp(attention)
 
     @property
     def first(self) -> bool:

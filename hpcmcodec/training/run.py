@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
 import time
@@ -28,7 +29,7 @@ from .export import export, write_tensors
 from .log import CURVES, Log, Report
 from .loss import draw_quality, draw_tune, rate_distortion, rate_only
 from .optimizer import FlatParameters, Optimizer
-from .process import Process
+from .process import Process, tf32
 from .sources import read_crops
 from .validate import validate
 
@@ -177,6 +178,11 @@ class _Step:
         self.optimizer.step()
         self.stats[4] += self.optimizer.norm
 
+    def sound(self) -> bool:
+        """Whether the weights and what the latest steps measured are finite."""
+        values = (self.flat.data, self.optimizer.ema, self.stats[0])
+        return all(bool(value.isfinite().all()) for value in values)
+
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint holds: the optimiser's state, and what is not trained."""
         return self.optimizer.state() | self.kept
@@ -233,7 +239,8 @@ def train(
         ImageError: no usable pictures.
         WeightsError: `init` or the checkpoint does not fit the model.
         InterruptedRunError: a signal ended it; `resume` goes on.
-        HpcmError: too little memory, or no room to write.
+        HpcmError: too little memory, no room to write, or a loss that is no finite number any more; the last
+            checkpoint from before that stays.
     """
     _check(options)
     try:
@@ -284,6 +291,14 @@ def _check(options: TrainOptions) -> None:
         )
 
 
+def _diverged(number: int, options: TrainOptions) -> HpcmError:
+    kept = options.output / CHECKPOINT
+    return HpcmError(
+        f"the training diverged: by step {number} the loss is no finite number. {kept} is from before that:"
+        " go on from it with --resume, and a lower --matrix-rate and --vector-rate"
+    )
+
+
 def _too_little(memory: str, options: TrainOptions) -> HpcmError:
     return HpcmError(f"too little {memory} for the pictures and --batch {options.batch}: try less of either")
 
@@ -293,7 +308,7 @@ def _train(
 ) -> Path | None:
     process = Process.start(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
-    with closing(Log(options.output, process.first, note)) as log:
+    with process.fast(), closing(Log(options.output, process.first, note)) as log:
         step, beginning = _prepare(options, process, log)
         facts = beginning.facts
         log.open_board(int(facts["total_steps"]))
@@ -402,6 +417,8 @@ def _loop(
         return dict(zip(COUNTS, values, strict=True))
 
     def save() -> Future[None]:
+        if not step.sound():
+            raise _diverged(number, options)
         known = {"model": options.config.name, "seed": options.seed, "layout": layout, **standing()}
         metadata = {"facts": json.dumps(known | told(options.parts))}
         return writer.submit(write_tensors, options.output / CHECKPOINT, step.state(), metadata)
@@ -431,6 +448,8 @@ def _loop(
                 speed = count * options.batch * process.world / (now - last_report)
                 last_report = now
                 loss, bpp, mse, norm = (value / count for value in (*sums, norm))
+                if not math.isfinite(loss):
+                    raise _diverged(number, options)
                 entry = Report(
                     share, number, round(before + now - started, 1), speed, loss, bpp, mse, norm, rate
                 )
@@ -465,12 +484,8 @@ def _validate(options: TrainOptions, process: Process, model: HPCM) -> dict[str,
         if process.world == 1:
             raise
         mine = []  # more processes than pictures
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    with torch.compiler.set_stance("force_eager"):
+    with tf32(False), torch.compiler.set_stance("force_eager"):
         sums = validate(model.eval(), mine).to(process.device)
-    torch.backends.cuda.matmul.allow_tf32 = tf32
     if process.world > 1:
         dist.all_reduce(sums)
         if not sums[:, 2].all():
