@@ -244,3 +244,10 @@ def test_devices(tiny_weights: Callable[[int], Path]) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no CUDA device"):
             zoo.load_model(0, "tiny", weights=path, device="cuda")
+
+
+def test_a_link_that_leads_to_itself_holds_no_weights(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(WeightsError, match="loop"):
+        zoo.load_model(4, "tiny", weights=loop)

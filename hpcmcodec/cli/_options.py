@@ -74,7 +74,9 @@ PhaseOption = Annotated[
 PresetOption = Annotated[str, typer.Option(help=f"Size of the model: {', '.join(PRESETS)}.")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look in the folders of folders too.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out what has its output.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads.", show_default="all cores")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=4096, help="Processor threads.", show_default="all cores")
+]
 Weights = Annotated[
     Path | None, typer.Option(help="A weights file to use.", show_default="what comes with the package")
 ]

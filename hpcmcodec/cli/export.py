@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def export(
 ) -> None:
     """Round float weights to int8 and choose the integer arithmetic of the entropy path, on pictures."""
     check_new(output, force)
-    if base and base.resolve().parent != output.resolve().parent:
+    if base and Path(os.path.realpath(base)).parent != Path(os.path.realpath(output)).parent:
         raise UsageError(f"{output} can only be joined with {base} from the same folder: write it there")
     config = model_config(phase, preset)
     with working("reading"):
