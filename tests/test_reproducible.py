@@ -1,4 +1,4 @@
-"""The same file gives the same picture after a restart; where floats differ, the decoder says so."""
+"""The same file gives the same picture after a restart, and on another machine, to a level of each pixel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from PIL import Image
 
 from hpcmcodec import zoo
 from hpcmcodec.config import model_config
-from hpcmcodec.errors import ModelMismatchError
 
 CROP = Path(__file__).parent / "data" / "kodim23-crop.png"
 SHIPPED = model_config(phase=4, preset="lite") in zoo.available()
@@ -54,17 +53,13 @@ def test_same_pixels_after_a_restart(coded: Path) -> None:
     ],
     ids=["one-thread", "avx2", "oldest"],
 )
-def test_another_machine_agrees_or_says_so(coded: Path, threads: str, variables: dict[str, str]) -> None:
+def test_another_machine_agrees(coded: Path, threads: str, variables: dict[str, str]) -> None:
     output = coded.with_name("other.png")
     output.unlink(missing_ok=True)
     result = hpcm("decode", coded, "-o", output, "--threads", threads, **variables)
-    if result.returncode:
-        assert result.returncode == ModelMismatchError.exit_code
-        assert len(result.stderr.strip().splitlines()) == 1
-        assert not output.exists()
-    else:
-        pixels = [np.asarray(Image.open(path)).astype(int) for path in (output, coded.with_name("first.png"))]
-        assert np.abs(pixels[0] - pixels[1]).max() <= 1
+    assert result.returncode == 0, result.stderr
+    pixels = [np.asarray(Image.open(path)).astype(int) for path in (output, coded.with_name("first.png"))]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 1
 
 
 def test_coding_loads_no_compiler() -> None:
