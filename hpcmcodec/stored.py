@@ -94,7 +94,7 @@ def stamps_of(path: Path) -> tuple[Stamp, ...]:
             return tuple(chain)
         another = base not in ("", "..") and Path(base).name == base
         if not another or any(base == file.name for file, *_ in chain):
-            raise WeightsError(f"{path} names {base!r} as its base, which is no other file beside it")
+            raise WeightsError(f"{path} names {base!r} as its base, which is no file beside it")
         if len(chain) == LONGEST_CHAIN:
             raise WeightsError(f"{chain[0][0]} hangs on more than {LONGEST_CHAIN} files, each another's base")
         path = path.with_name(base)

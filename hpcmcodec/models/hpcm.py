@@ -84,7 +84,7 @@ class TunedQualityTable(QualityTable):
 
     def __init__(self, *shape: int, low: float = 0.0, high: float = 0.0) -> None:
         super().__init__(*shape, low=low, high=high)
-        self.tune = nn.Parameter(torch.zeros_like(self.log))
+        self.tune = nn.Parameter(torch.zeros(self.log.shape, dtype=torch.float32))
 
     def forward(self, quality: Tensor, tune: Tensor | None = None) -> Tensor:
         plain = super().forward(quality)
