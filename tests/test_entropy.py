@@ -583,3 +583,20 @@ def test_latent_checksum_is_that_of_the_format() -> None:
     assert coders.latent_checksum(symbols[:1], symbols[1:]) == golden
     assert coders.latent_checksum(symbols[:0], symbols) == golden
     assert coders.latent_checksum(symbols[1:], symbols[:1]) != golden
+
+
+@pytest.mark.parametrize("fill", [0xFF, 0xF7, 0x7F, 0x88, 0x0F])
+@pytest.mark.parametrize("share", [1 << 8, TOTAL - 2])
+def test_numbers_of_more_groups_than_any_has(fill: int, share: int) -> None:
+    """Their value is nobody's to say; it is in range or refused, and reading stops with the stream."""
+    row = [0, 1, TOTAL - share, TOTAL] if share < TOTAL - 2 else [0, 1, 2, TOTAL]
+    tables = CdfTables(np.array([row], np.int32), np.array([4], np.int32), np.array([0], np.int32))
+    state = (1 << 62 | TOTAL - 1).to_bytes(8, "little")  # begins with an escape
+    decoder = RansDecoder(state + bytes([fill]) * 4000, 5000, tables)
+
+    def drain() -> None:
+        for _ in range(5000):
+            assert abs(int(decoder.decode(np.zeros(1, np.int64))[0])) <= SYMBOL_LIMIT
+
+    with pytest.raises(CorruptFileError):
+        drain()

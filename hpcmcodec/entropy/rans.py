@@ -20,6 +20,10 @@ zeros behind it?
 - A later escape of share f leaves x < f 2^47, so after j = ceil((16 + log2 f) / 4) groups a zero word has
   come in and all further groups are 0: c <= j, and it takes at most 16 + 4 (16 j + 1) bits. As j <= 8, the
   8th group of its number is 0, so the number is not negative and comes out as a symbol outside the row.
+- Group j of a number is shifted by 4 j bits, which C++ leaves undefined from the 9th on; an honest encoder
+  writes 6 at most. What is read does not depend on the number: how many groups there are is known before the
+  first. So it is some value of 32 bits, to which groups of 0 behind the stream add nothing wherever they are
+  shifted. Beyond `SYMBOL_LIMIT` it is refused; else it is a symbol like any other, for the checksum to judge.
 - Symbols are decoded in batches, and after each the bits that an honest encoder spends on what came out
   (`CdfTables.bits`; behind the end of the stream never more than the native decoder took, by the point
   above) are held against the bits there are. Past these, decoding stops. So behind the stream there is at
