@@ -229,7 +229,7 @@ def test_listed_but_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def test_initial_weights_start_a_model(tiny_weights: Weights) -> None:
     weights = zoo.initial_weights(TINY[2], tiny_weights(2))
     model = HPCM(TINY[2])
-    model.load_state_dict(weights)
+    model.load_weights(weights)
     assert torch.equal(model.gain_y.log, build_tiny(TINY[2]).gain_y.log)
     with pytest.raises(WeightsError, match="not of"):
         zoo.initial_weights(TINY[3], tiny_weights(2))
