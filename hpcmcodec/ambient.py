@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -124,7 +124,9 @@ def reproducible() -> Iterator[None]:
 @contextmanager
 def plain() -> Iterator[None]:
     """This thread as a new one is: nothing cast, the CPU by default, gradients recorded."""
-    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"), _nothing_cast():
+    # To name the CPU where it is the default already would only be one more thing for compilers to trace.
+    default = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+    with torch.inference_mode(False), torch.enable_grad(), default, _nothing_cast():
         yield
 
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are read from wherever they are, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import HpcmError, OutputExistsError
 
-__all__ = ["whole_file", "write_whole"]
+__all__ = ["Source", "read_source", "whole_file", "write_whole"]
+
+Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 
 
 @contextmanager
@@ -103,3 +106,27 @@ def _sync(path: Path, access: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_source(source: Source, what: str) -> bytes:
+    """All bytes of a file, however it is given.
+
+    Args:
+        source: its content, its path, or a file object opened in binary mode, which is read to its end.
+        what: what is wanted, for the error, as "a .hpcm file".
+
+    Raises:
+        OSError: it cannot be read.
+        TypeError: this is none of these.
+    """
+    content: object = source
+    if isinstance(source, str | os.PathLike):
+        content = Path(source).read_bytes()
+    elif hasattr(source, "read"):
+        content = source.read()
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, bytearray | memoryview):
+        return bytes(content)
+    given = f"a file in text mode ({source!r})" if isinstance(content, str) else repr(source)[:60]
+    raise TypeError(f"{what} is wanted: its bytes, its path or a file object in binary mode, not {given}")

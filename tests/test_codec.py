@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,3 +229,44 @@ def test_public_names() -> None:
         assert getattr(hpcmcodec, name) is not None
     with pytest.raises(AttributeError, match="no attribute"):
         hpcmcodec.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("form", ["path", "text", "file", "bytes", "bytearray", "memoryview"])
+def test_files_are_taken_in_every_form(form: str, tmp_path: Path) -> None:
+    """The same file, whether it is given as its bytes, its path or an open file, on both sides."""
+
+    def given(path: Path) -> Any:
+        forms: dict[str, Callable[[], Any]] = {
+            "path": lambda: path,
+            "text": lambda: str(path),
+            "file": lambda: io.BytesIO(path.read_bytes()),
+            "bytes": path.read_bytes,
+            "bytearray": lambda: bytearray(path.read_bytes()),
+            "memoryview": lambda: memoryview(path.read_bytes()),
+        }
+        return forms[form]()
+
+    picture, coded = tmp_path / "a.png", tmp_path / "a.hpcm"
+    Image.fromarray(random_rgb(48, 64)).save(picture)
+    data = hpcmcodec.encode(given(picture))
+    assert data == hpcmcodec.encode(Image.open(picture))
+    coded.write_bytes(data)
+    assert hpcmcodec.info(given(coded)) == hpcmcodec.info(data)
+    decoded, expected = hpcmcodec.decode(given(coded)), hpcmcodec.decode(data)
+    assert np.array_equal(np.asarray(decoded), np.asarray(expected))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, 1.5, io.StringIO("text"), [1, 2], object()])
+def test_what_is_no_file_is_told_with_what_is_wanted(wrong: Any) -> None:
+    for function, what in ((hpcmcodec.encode, "a picture"), (hpcmcodec.decode, "a .hpcm file")):
+        with pytest.raises(TypeError, match=f"^{what} is wanted: its bytes, its path or a file object"):
+            function(wrong)
+    with pytest.raises(TypeError, match="is wanted"):
+        hpcmcodec.info(wrong)
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    """And not damaged or foreign."""
+    for function in (hpcmcodec.encode, hpcmcodec.decode, hpcmcodec.info):
+        with pytest.raises(FileNotFoundError):
+            function(tmp_path / "none")

@@ -16,12 +16,13 @@ from .. import pictures, zoo
 from ..config import model_config
 from ..container import MAX_PIXELS, PROFILES, Area, Header, check_left, unpack
 from ..errors import CorruptFileError, ImageError, ModelMismatchError, UsageError, WeightsError
+from ..files import Source, read_source
 from ..models import synthesise_area
 from ..pictures.pillow import one_line
+from .latents import Latents, to_array, warn
 
 if TYPE_CHECKING:
     from ..models import HPCM
-from .latents import Latents, to_array, warn
 
 __all__ = ["Decoded", "decode", "decode_picture"]
 
@@ -44,7 +45,7 @@ class Decoded:
 
 
 def decode(
-    data: bytes,
+    data: Source,
     weights: str | Path | None = None,
     device: str = "auto",
     *,
@@ -57,7 +58,7 @@ def decode(
 
 
 def decode_picture(
-    data: bytes,
+    data: Source,
     weights: str | Path | None = None,
     device: str = "auto",
     *,
@@ -70,7 +71,7 @@ def decode_picture(
     """Bring the picture back from the bytes of a `.hpcm` file.
 
     Args:
-        data: the whole file.
+        data: the whole file: its bytes, its path or a file object opened in binary mode.
         weights: a weights file to use instead of the ones that come with the package.
         device: as for `encode_picture`.
         crop: x, y, width and height of the part that is wanted; only the tiles it needs are decoded.
@@ -92,6 +93,7 @@ def decode_picture(
         WeightsError: the model it was made with has no weights here.
         ModelMismatchError: made with other weights, or decoded here to other symbols than were coded.
     """
+    data = read_source(data, "a .hpcm file")
     container = unpack(data, partial, max_pixels)
     header = container.header
     if header.profile != PROFILES[-1]:

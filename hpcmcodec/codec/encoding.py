@@ -16,19 +16,21 @@ from ..config import QUALITIES
 from ..container import MAX_PIXELS, MULTIPLE, ONE_TILE, TILE_SIDES, Header, unpack
 from ..errors import HpcmError, LimitError, UsageError
 from ..pictures import Picture
-
-if TYPE_CHECKING:
-    from ..models import HPCM
 from .latents import Latents, warn
 from .targets import Target, check_target, search
 from .trial import Trial, round_quality
 
+if TYPE_CHECKING:
+    from ..models import HPCM
+
 __all__ = ["Analysed", "Encoded", "analyse_picture", "encode", "encode_picture", "to_rgb"]
+
+AUTOMATIC_TILE = 1024  # the side of the tiles of a picture that needs some
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file, and how it came about.
+    """A file, and how it was produced.
 
     notes: what was converted, and how a target was missed, a line each. psnr: in dB, where it was a target;
     infinite without loss.
@@ -81,7 +83,8 @@ def encode_picture(
     """Code a picture as a `.hpcm` file.
 
     Args:
-        image: a PIL picture, or a uint8 array `H x W`, or `H x W x` 2, 3 or 4 with alpha last.
+        image: a PIL picture; a uint8 array `H x W`, or `H x W x` 2, 3 or 4 with alpha last; or a picture
+            file: its path, its bytes or a file object opened in binary mode.
         quality: 1 (smallest) to 8 (best); fractions are rounded to 1/256. A target finds its own.
         phase, family, preset: which model; `hpcmcodec.zoo.available()` lists those with weights.
         weights: a weights file to use instead of the ones that come with the package.
@@ -202,9 +205,6 @@ def _verify(data: bytes, model: HPCM) -> None:
             latents.decode(number)
         except HpcmError as error:
             raise HpcmError(f"the file does not decode to what was coded (tile {number}): {error}") from error
-
-
-AUTOMATIC_TILE = 1024
 
 
 def _tile_side(tile: int | None, header: Header) -> int:

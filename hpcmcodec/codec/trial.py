@@ -18,10 +18,10 @@ from ..config import QUALITIES
 from ..container import Header, Tile, pack
 from ..errors import UsageError
 from ..models import analyse_area, synthesise_area
+from .latents import Latents, to_array
 
 if TYPE_CHECKING:
     from ..models import HPCM
-from .latents import Latents, to_array
 
 __all__ = ["LAST_STEP", "QUALITY_STEPS", "Coded", "Trial", "quality_of", "round_quality"]
 

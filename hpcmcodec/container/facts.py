@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..files import Source, read_source
 from .layout import COLOURS, FORMAT_VERSION
 from .reading import unpack
 
 __all__ = ["describe"]
 
 
-def describe(data: bytes, max_pixels: int | None = None) -> dict[str, Any]:
+def describe(data: Source, max_pixels: int | None = None) -> dict[str, Any]:
     """Everything that a file says about itself, as a dictionary that `json.dumps` takes.
 
     Sizes are in bytes, ids and checksums in hexadecimal, `bits_per_pixel` counts the whole file.
 
     Args:
-        data: the whole file.
+        data: the whole file: its bytes, its path or a file object opened in binary mode.
         max_pixels: as for `unpack`.
 
     Raises:
         CorruptFileError, LimitError, UsageError: as `unpack`.
     """
+    data = read_source(data, "a .hpcm file")
     container = unpack(data, max_pixels=max_pixels)
     header = container.header
     rows, columns = header.grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,10 @@ from PIL import Image
 
 from ..container import check_pixels
 from ..errors import ImageError
+from ..files import Source, read_source
 from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, Treatment, converter, has_grey_palette, treatment
 from .metadata import turn_by_pillow, upright_metadata
+from .opening import open_picture
 from .pages import check_frame, chosen
 from .pillow import one_line, own_limit, remembered
 from .samples import DEEP, Samples, in_range, to_8_bits
@@ -21,7 +24,7 @@ from .signalled import file_signal
 
 __all__ = ["Picture", "Pixels", "read"]
 
-Picture = Image.Image | NDArray[np.uint8]
+Picture = Image.Image | NDArray[np.uint8] | Source
 
 # Pixels are taken out of Pillow in strips of about this many, so that no large picture is copied on the way.
 STRIP_PIXELS = 1 << 20
@@ -54,7 +57,8 @@ def read(
 
     Args:
         image: a PIL picture, or a uint8 array `H x W`, `H x W x 2` (grey and alpha), `H x W x 3` or
-            `H x W x 4`. An array is not copied where it need not be.
+            `H x W x 4`, which is not copied where it need not be; or a picture file: its path, its bytes or a
+            file object opened in binary mode.
         frame: which one of an animation or of several pages, from 0; the picture is left standing there.
         strip: leave EXIF and XMP out, and the colour profile too, by converting to sRGB. The orientation is
             applied all the same.
@@ -65,7 +69,12 @@ def read(
         ImageError: the picture cannot be read, or is of a kind that cannot be coded.
         LimitError: it is larger than `max_pixels`.
         UsageError: there is no such frame.
+        OSError: a file cannot be read.
+        TypeError: this is no picture in any form.
     """
+    if not isinstance(image, Image.Image) and not hasattr(image, "__array__"):
+        name = str(image) if isinstance(image, str | os.PathLike) else "the picture"
+        image = open_picture(read_source(image, "a picture"), name, max_pixels)
     if not isinstance(image, Image.Image):
         check_frame(frame or 0, 1)
         pixels = _from_array(np.asarray(image))
