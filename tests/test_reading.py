@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from hpcmcodec import ImageError, pictures
 from hpcmcodec.errors import LimitError
@@ -154,6 +154,30 @@ def test_nor_is_it_for_further_frames(format: str, lowered: int) -> None:
     more = Image.fromarray(255 - SMOOTH)
     data = file(SMOOTH, format, save_all=True, append_images=[more])
     assert read(open_picture(data), frame=1).rgb.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_half_a_picture_is_refused_whatever_the_caller_takes(
+    format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    data = file(noise, format)
+    assert read(data).rgb.shape == (48, 64, 3)
+    with pytest.raises(ImageError):
+        read(data[: len(data) // 2])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_the_callers_limits_on_texts_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 100)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 100)
+    profile = long_profile(5000)
+    text = chunk(b"tEXt", b"Comment\0" + bytes(200).replace(b"\0", b"x"))
+    assert read(png_with(chunk(b"iCCP", b"x\0\0" + zlib.compress(profile)), text)).metadata == {
+        "icc": profile
+    }
+    assert PngImagePlugin.MAX_TEXT_CHUNK == PngImagePlugin.MAX_TEXT_MEMORY == 100
 
 
 def test_a_tiled_tiff_and_a_picture_in_memory(lowered: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from hpcmcodec import CorruptFileError, HpcmError, LimitError, UsageError
 from hpcmcodec.codec import Target, analyse_picture, decode, decode_picture, encode, encode_picture
@@ -372,6 +372,19 @@ def test_alpha_that_its_bytes_cannot_hold(tiny_weights: Weights, monkeypatch: py
     data = pack(wide, [Tile(bytes(8), bytes(8), bytes(8))] * 8, alpha)
     monkeypatch.setattr("hpcmcodec.pictures.open_picture", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(CorruptFileError, match="alpha channel cannot be read"):
+        decode(data, tiny_weights(4))
+
+
+def test_half_an_alpha_channel_is_damage_whatever_the_caller_takes(
+    tiny_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = unpack(encode_picture(picture(64, 64), **options(tiny_weights)).data)
+    rows = np.random.default_rng(0).integers(0, 256, (64, 65), np.uint8)
+    rows[:, 0] = 0  # not filtered
+    alpha = png(ihdr(64, 64), (b"IDAT", zlib.compress(rows.tobytes())[:2000]), END)
+    data = pack(container.header, [tile for tile in container.tiles if tile], alpha)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(CorruptFileError, match="its alpha channel cannot be read"):
         decode(data, tiny_weights(4))
 
 

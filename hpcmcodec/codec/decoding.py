@@ -18,7 +18,7 @@ from ..container import MAX_PIXELS, PROFILES, Area, Header, check_left, unpack
 from ..errors import CorruptFileError, ImageError, ModelMismatchError, UsageError, WeightsError
 from ..files import Source, read_source
 from ..models import synthesise_area
-from ..pictures.pillow import one_line
+from ..pictures.pillow import one_line, own_settings
 from .latents import Latents, to_array, warn
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _alpha(png: bytes, header: Header) -> tuple[NDArray[np.uint8] | None, str]:
         if fits and size[0] * size[1] <= DEFLATE_RATIO * len(png):
             image = pictures.open_picture(png, max_pixels=MAX_PIXELS, formats=("PNG",), repair=False)
             if image.size == size and image.mode == "L":  # a second IHDR may say something else
-                with one_line("the alpha channel cannot be read"):
+                with one_line("the alpha channel cannot be read"), own_settings():
                     return np.asarray(image), ""
     except (ImageError, struct.error):
         pass

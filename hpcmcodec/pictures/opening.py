@@ -12,7 +12,7 @@ from PIL import Image
 from ..container import check_pixels
 from ..errors import ImageError, LimitError
 from .mending import Mended, mend_png, with_jpeg_end
-from .pillow import one_line, own_limit, remember
+from .pillow import one_line, own_limit, own_settings, remember
 
 __all__ = ["FORMATS", "is_picture_name", "open_picture"]
 
@@ -48,7 +48,7 @@ def open_picture(
         ImageError: this is no picture, or it is damaged.
         LimitError: it is larger than `max_pixels`.
     """
-    with one_line(name):
+    with one_line(name), own_settings():
         mended = mend_png(data) if repair else Mended(data)
         image = _open(mended.data, formats, name)
         try:

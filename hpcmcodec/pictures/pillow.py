@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from PIL import Image
+from PIL import Image, ImageFile, PngImagePlugin
 
 from ..errors import HpcmError, ImageError
 
-__all__ = ["one_line", "own_limit", "remember", "remembered"]
+__all__ = ["one_line", "own_limit", "own_settings", "remember", "remembered"]
 
 
 @contextmanager
@@ -63,6 +63,43 @@ def own_limit(size: tuple[int, int] | None) -> Iterator[None]:
             # A limit that the caller has set meanwhile is the caller's latest word.
             if lift and not _Lifted.readers and Image.MAX_IMAGE_PIXELS == UNLIMITED:
                 Image.MAX_IMAGE_PIXELS = _Lifted.limit
+
+
+# What makes Pillow read half a picture, or refuse a whole one, and how it is in a new process.
+SETTINGS = (
+    (ImageFile, "LOAD_TRUNCATED_IMAGES", False),
+    (PngImagePlugin, "MAX_TEXT_CHUNK", 1 << 20),
+    (PngImagePlugin, "MAX_TEXT_MEMORY", 1 << 26),
+)
+
+
+class _Settings:
+    """How many threads read with settings of our own, and what the caller's were."""
+
+    lock = threading.Lock()
+    readers = 0
+    callers: tuple[int, ...] = ()
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Read as a new process does: what the caller sets is for the caller's own pictures."""
+    with _Settings.lock:
+        if not _Settings.readers:
+            _Settings.callers = tuple(getattr(owner, name) for owner, name, _ in SETTINGS)
+            for owner, name, ours in SETTINGS:
+                setattr(owner, name, ours)
+        _Settings.readers += 1
+    try:
+        yield
+    finally:
+        with _Settings.lock:
+            _Settings.readers -= 1
+            if not _Settings.readers:
+                for (owner, name, ours), before in zip(SETTINGS, _Settings.callers, strict=True):
+                    # What the caller has set meanwhile is the caller's latest word.
+                    if getattr(owner, name) == ours:
+                        setattr(owner, name, before)
 
 
 def remember(image: Image.Image, notes: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from .colour import ALPHA, CONVERTED, GREY, UNCONVERTED, Treatment, converter, h
 from .metadata import turn_by_pillow, upright_metadata
 from .opening import open_picture
 from .pages import check_frame, chosen
-from .pillow import one_line, own_limit, remembered
+from .pillow import one_line, own_limit, own_settings, remembered
 from .samples import DEEP, Samples, in_range, to_8_bits
 from .signalled import file_signal
 
@@ -84,7 +84,7 @@ def read(
     check_pixels(*image.size, max_pixels)
     image = chosen(image, frame)
     check_pixels(*image.size, max_pixels)  # each page of a TIFF has a size of its own
-    with one_line("the picture cannot be read"), own_limit(image.size):
+    with one_line("the picture cannot be read"), own_limit(image.size), own_settings():
         samples, turned, signal = Samples(image), turn_by_pillow(image), file_signal(image)
         image.load()
     if min(image.size) < 1:
