@@ -287,7 +287,11 @@ def test_high_dynamic_range_is_refused(curve: int) -> None:
             with pytest.raises(ImageError, match=f"high dynamic range .{'PQ' if curve == 16 else 'HLG'}"):
                 read(open_picture(data), strip=strip)
     profile = make_profile(Colours(BT2020), grey=False)
-    assert read(open_picture(png(PICTURE, cicp(9, curve, 0, 1), iccp(profile)))).metadata == {"icc": profile}
+    described = read(open_picture(png(PICTURE, cicp(9, curve, 0, 1), iccp(profile))))
+    assert described.metadata == {"icc": profile}
+    assert (
+        "high dynamic range" in described.notes[0] and "gives way to the colour profile" in described.notes[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,6 +384,21 @@ def test_a_qoi_is_srgb_whatever_its_header_says() -> None:
         data = bytearray(file(PICTURE, "QOI"))
         data[13] = byte
         check_both(bytes(data), PICTURE, profile=False)
+
+
+@pytest.mark.parametrize("colours", [4, 256])
+@pytest.mark.parametrize("comment", [b"", b"before it"])
+def test_the_profile_of_a_gif(colours: int, comment: bytes) -> None:
+    profile = make_profile(Colours(BT2020), grey=False)
+    data = file(Image.fromarray(PICTURE).quantize(colours), "GIF", comment=comment)
+    start = 13 + 3 * (2 << (data[10] & 7))
+    parts = (profile[at : at + 255] for at in range(0, len(profile), 255))
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    data = data[:start] + b"!\xff\x0bICCRGBG1012" + blocks + b"\0" + data[start:]
+    assert read(open_picture(data)).metadata == {"icc": profile}
+    assert not read(open_picture(data[:start] + data[start + 14 + len(blocks) + 1 :])).metadata
+    cut = read(open_picture(data.replace(b"acsp", b"none")))
+    assert not cut.metadata and "profile is damaged" in "".join(cut.notes)
 
 
 def test_bmp_with_colours_in_its_header() -> None:

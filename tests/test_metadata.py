@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from hpcmcodec.codec import decode_picture, encode_picture
 from hpcmcodec.pictures import cropped_metadata, read
@@ -274,3 +274,45 @@ def test_xmp_of_a_tiff_that_pillow_turns() -> None:
     exif[700] = packet(PLACES[0])
     pixels = read(opened(picture(), "TIFF", exif=exif))
     assert b"Thumbnails" not in pixels.metadata["xmp"] and len(pixels.notes) == 1
+
+
+IPTC = b"\x1c\x02\x74\0\x05by me"
+RESOURCES = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">L", len(IPTC)) + IPTC
+
+
+def saved(kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 12), "red").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def with_texts(**texts: str) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        info.add_text(key.replace("_", " "), text)
+    return saved("PNG", pnginfo=info)
+
+
+def test_what_a_file_has_no_room_for_is_told() -> None:
+    jpeg = saved("JPEG")
+    segment = b"\xff\xed" + struct.pack(">H", len(RESOURCES) + 2) + RESOURCES
+    iptc = ("IPTC is left out",)
+    assert read(jpeg).notes == ()
+    assert read(jpeg[:2] + segment + jpeg[2:]).notes == iptc
+    assert read(saved("TIFF", tiffinfo={33723: IPTC})).notes == iptc
+    assert read(with_texts(Raw_profile_type_iptc=f"\niptc\n{len(IPTC)}\n{IPTC.hex()}")).notes == iptc
+    assert read(saved("JPEG", comment=b"by me")).notes == ("the JPEG's comment is left out",)
+    texts = with_texts(Author="me", Copyright="mine", Raw_profile_type_xmp="\nxmp\n1\n20")
+    assert read(texts).notes[-1] == "texts of the PNG are left out: Author, Copyright"
+    assert read(texts, strip=True).notes == ()
+
+
+def test_a_fourth_channel_that_means_nothing_is_told() -> None:
+    rgba = io.BytesIO()
+    Image.new("RGBA", (16, 12), "red").save(rgba, "TIFF")
+    data = bytearray(rgba.getvalue())
+    at = data.index(struct.pack("<HHLH", 338, 3, 1, 2))
+    data[at + 8] = 0  # neither transparency nor colour
+    pixels = read(bytes(data))
+    assert pixels.alpha is None
+    assert pixels.notes == ("a channel that is neither colour nor transparency is left out",)

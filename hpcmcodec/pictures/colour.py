@@ -155,6 +155,8 @@ def _description(
     profile = image.info.get("icc_profile") or _raw_profile(image, notes)
     icc = _fitting(profile, grey, notes) if profile else b""
     if icc and not (signal and signal.first and signal.colours):
+        if signal and signal.first and signal.hdr:
+            notes.append(f"high dynamic range ({signal.hdr}, by {signal.by}) gives way to the colour profile")
         return icc, None, ""
     for said in (signal, info_signal(image), exif_signal(exif)):
         if said is None:

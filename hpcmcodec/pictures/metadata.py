@@ -24,6 +24,10 @@ DESCRIPTIVE = (
 TURNED_BY_THEMSELVES = ("AVIF", "HEIF")
 EXIF_BEGINNINGS = (EXIF_START[:4], b"II*\0", b"MM\0*")
 RAW_PROFILE = "raw profile type "
+TEXTS_READ = ("xml:com.adobe.xmp", *(RAW_PROFILE + kind for kind in ("app1", "exif", "icc", "icm", "xmp")))
+IPTC_TEXTS = RAW_PROFILE + "iptc", RAW_PROFILE + "8bim"
+IPTC_TAG, IPTC_RESOURCE = 0x83BB, 0x0404
+MOST_NAMED = 5
 LONGEST = xmp.LONGEST  # what a .hpcm file holds of each
 HIGHEST_DENSITY = 100_000
 
@@ -56,7 +60,9 @@ def upright_metadata(image: Image.Image, lost: list[str], turned: int = 1) -> tu
     turn = max(orientation, turned)
     size = image.size[::-1] if orientation >= 5 else image.size
     exif = _fitting_exif(exif, lost, size, turn, density=_density(image))
-    return orientation, exif, _fitting_xmp(packet, lost, size, moved=turn != 1)
+    packet = _fitting_xmp(packet, lost, size, moved=turn != 1)
+    lost += _not_kept(image)
+    return orientation, exif, packet
 
 
 def cropped_metadata(
@@ -165,6 +171,21 @@ def _xmp(image: Image.Image) -> bytes:
         return xmp.join(packet, segments)
     except ValueError:  # then it is made not to speak of one
         return packet
+
+
+def _not_kept(image: Image.Image) -> Iterator[str]:
+    """What is said of a picture in ways that a `.hpcm` file has no room for."""
+    texts = [key for key in getattr(image, "text", {}) if key.lower() not in TEXTS_READ]
+    iptc = [key for key in texts if key.lower() in IPTC_TEXTS]
+    resources = image.info.get("photoshop")
+    in_resources = isinstance(resources, dict) and IPTC_RESOURCE in resources
+    if iptc or in_resources or IPTC_TAG in getattr(image, "tag_v2", {}):
+        yield "IPTC is left out"
+    if image.info.get("comment") and image.format in ("GIF", "JPEG", "MPO"):
+        yield f"the {image.format}'s comment is left out"
+    others = [key for key in texts if key not in iptc and key.isprintable()]
+    if others:
+        yield f"texts of the PNG are left out: {', '.join(others[:MOST_NAMED])}"
 
 
 def raw_profiles(image: Image.Image, *kinds: str) -> Iterator[bytes]:

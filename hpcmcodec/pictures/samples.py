@@ -49,6 +49,8 @@ class Samples:
             self.notes.append(f"{self.bits} bits per channel converted to 8")
         if image.mode == "RGBA" and raw_mode.startswith("RGBa"):
             self.notes.append("premultiplied alpha converted to straight alpha")
+        if image.format == "TIFF" and raw_mode.startswith("RGBX"):
+            self.notes.append("a channel that is neither colour nor transparency is left out")
         self.signed = SIGNED in tags.get(TIFF_SAMPLE_FORMAT, ()) and bits <= 16 and image.mode != "P"
         if self.signed:
             self.notes.append("signed samples moved to where unsigned ones are")

@@ -55,6 +55,7 @@ HDR = {16: "PQ", 18: "HLG"}
 JP2_SRGB, JP2_LAB, JP2_ROMM = (0, 12, 15, 16, 17, 18), (14, 19), 21
 ROMM = Colours((0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001, *D50), (gamma(1.8),))
 
+GIF_PROFILE = b"ICCRGBG1012"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 TIFF_CURVES, TIFF_WHITE, TIFF_PRIMARIES = 301, 318, 319
 CURVE_POINTS = 4096
@@ -99,6 +100,7 @@ def _read_signal(image: Image.Image) -> Signal | None:
         "JPEG2000": _jp2,
         "BMP": _bmp,
         "DIB": _bmp,
+        "GIF": _gif,
     }
     reader = readers.get(image.format or "")
     if not reader:
@@ -303,6 +305,24 @@ def _bmp(file: IO[bytes]) -> Signal | None:
     x, y = corners[:, 0] / corners.sum(1), corners[:, 1] / corners.sum(1)
     primaries = tuple(float(value) for pair in zip(x, y, strict=True) for value in pair)
     return Signal(by, Colours(primaries, tuple(map(gamma, exponents))))  # type: ignore[arg-type]
+
+
+def _gif(file: IO[bytes]) -> Signal | None:
+    """The ICC profile, which lies before the first picture."""
+    file.seek(0)
+    head = file.read(13)
+    file.seek(3 << (head[10] & 7) + 1 if head[10] & 0x80 else 0, 1)
+    while file.read(1) == b"!":
+        kind = file.read(1)
+        blocks = list(_sub_blocks(file))
+        if kind == b"\xff" and blocks and blocks[0] == GIF_PROFILE:
+            return Signal("the GIF", icc=b"".join(blocks[1:]))
+    return None
+
+
+def _sub_blocks(file: IO[bytes]) -> Iterator[bytes]:
+    while length := file.read(1)[0]:
+        yield file.read(length)
 
 
 def _tiff(tags: Mapping[int, Any]) -> Signal | None:
