@@ -254,6 +254,54 @@ def test_complaints(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_of_several_files_one_that_may_not_be_read_is_told(
+    hpcm: Hpcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("closed.png", "open.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    may, read = os.access, Path.read_bytes
+
+    def denied(path: Path) -> bytes:
+        if path.name == "closed.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and may(path, mode))
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    code, out, err = hpcm("encode", tmp_path / "closed.png", tmp_path / "open.png")
+    assert (code, out) == (1, "")
+    first, last = err.splitlines()
+    assert first == f"hpcm: {tmp_path / 'closed.png'}: Permission denied"
+    assert last.startswith("1 encoded, 1 failed"), err
+    assert (tmp_path / "open.hpcm").is_file()
+
+
+def test_an_output_that_may_not_be_read_is_replaced(
+    hpcm: Hpcm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, output = tmp_path / "a.png", tmp_path / "closed.hpcm"
+    Image.new("RGB", (8, 8)).save(picture)
+    output.touch()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and may(path, mode))
+    assert hpcm("encode", picture, "-o", output, "--force")[0] == 0
+    assert output.stat().st_size > 0
+
+
+def test_a_terminal_obeys_no_name_of_a_file(hpcm: Hpcm, tmp_path: Path) -> None:
+    name = "a\x1b[2J\r\n b\u202e é漢.png"
+    (tmp_path / name).write_bytes(b"junk")
+    shown = f"{tmp_path}/a\\x1b[2J\\r\\n b\\u202e é漢.png"
+    collapsed = f"{tmp_path}/a\\x1b[2J b\\u202e é漢.png"
+    assert hpcm("encode", tmp_path / name)[2] == f"hpcm: {collapsed} is not a picture that can be read\n"
+    first, last = hpcm("encode", tmp_path)[2].splitlines()
+    assert first == f"hpcm: {collapsed} is not a picture that can be read"
+    assert last == "1 failed"
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+    told = hpcm("encode", tmp_path / name)[2]
+    assert told.startswith(shown.replace(".png", ".hpcm") + ": ") and told.count("\n") == 1
+
+
 def test_another_synthesis_is_noted(hpcm: Hpcm, monkeypatch: pytest.MonkeyPatch) -> None:
     hpcm("encode", CROP, "-o", "a.hpcm")
     monkeypatch.setattr(fake.FakeModel, "synthesis_id", b"\xff\xff\xff\xff")

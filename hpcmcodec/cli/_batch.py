@@ -181,7 +181,7 @@ class _Tell:
         self._record(source, output, error=line)
         if not self.several:
             raise error
-        note(f"hpcm: {line}" if name in line else f"hpcm: {name}: {line}")
+        note(f"hpcm: {line}" if name in str(error) else f"hpcm: {name}: {line}")
 
     def summary(self) -> str:
         counts = {f"{self.verb}d": len(self.successes), "skipped": self.skips, "failed": self.failures}

@@ -58,12 +58,17 @@ MaxPixels = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Where to write; - is standard output.", show_default="beside the input"
+        "--output",
+        "-o",
+        readable=False,
+        help="Where to write; - is standard output.",
+        show_default="beside the input",
     ),
 ]
 OutputDir = Annotated[
     Path | None,
     typer.Option(
+        readable=False,
         help="Folder to write to, made if missing; what is in folders keeps its place below it.",
         show_default="beside the inputs",
     ),
@@ -78,7 +83,8 @@ Threads = Annotated[
     int | None, typer.Option(min=1, max=4096, help="Processor threads.", show_default="all cores")
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="A weights file to use.", show_default="what comes with the package")
+    Path | None,
+    typer.Option(readable=False, help="A weights file to use.", show_default="what comes with the package"),
 ]
 
 

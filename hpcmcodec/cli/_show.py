@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from ._streams import plain
+
 __all__ = ["note", "progress", "size", "tell", "working"]
 
 
@@ -13,7 +15,7 @@ def note(line: str) -> None:
     """A line for a person; standard output is for data."""
     if sys.stderr is not None:  # print would turn to standard output
         with suppress(OSError):  # nobody listens, which is no reason to stop the work
-            print(line, file=sys.stderr)
+            print(plain(line), file=sys.stderr)
 
 
 def tell(line: str) -> None:

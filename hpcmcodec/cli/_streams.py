@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+import unicodedata
 
 from ..errors import HpcmError
 
@@ -13,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["complain", "finish", "mend", "silence", "why"]
+__all__ = ["complain", "finish", "mend", "plain", "silence", "why"]
 
 
 class _Output(io.FileIO):
@@ -71,9 +72,17 @@ def complain(line: str) -> None:
     if sys.stderr is None:  # print would turn to standard output
         return
     try:
-        print(f"hpcm: {' '.join(line.split())}", file=sys.stderr, flush=True)
+        print(f"hpcm: {plain(' '.join(line.split()))}", file=sys.stderr, flush=True)
     except OSError:
         silence(sys.stderr.fileno())
+
+
+def plain(line: str) -> str:
+    """A line that a terminal only shows: names of files may hold line breaks, and codes that it would obey."""
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in line
+    )
 
 
 def silence(number: int) -> None:

@@ -38,7 +38,9 @@ WHOLE, SIDE = 1_000_000, 640
 
 
 def compare(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture; - is standard input.")],
+    picture: Annotated[
+        Path, typer.Argument(readable=False, metavar="PICTURE", help="A picture; - is standard input.")
+    ],
     bpp: Annotated[float, typer.Option(help="The size of every file, in bits per pixel.")],
     codecs: Annotated[
         str | None,
@@ -49,6 +51,7 @@ def compare(
         typer.Option(
             "--output",
             "-o",
+            readable=False,
             help="The PNG to write; - is standard output.",
             show_default="PICTURE-compare.png",
         ),

@@ -41,6 +41,7 @@ def decode(
     inputs: Annotated[
         list[Path],
         typer.Argument(
+            readable=False,
             metavar="INPUT",
             help=".hpcm files, folders of them, patterns as 'small/*'; - is standard input.",
         ),
@@ -60,7 +61,10 @@ def decode(
         bool, typer.Option("--partial", help="Bring back what is left of a damaged file, the rest in grey.")
     ] = False,
     compare: Annotated[
-        Path | None, typer.Option(metavar="ORIGINAL", help="Also say how close the picture is to this one.")
+        Path | None,
+        typer.Option(
+            readable=False, metavar="ORIGINAL", help="Also say how close the picture is to this one."
+        ),
     ] = None,
     max_pixels: MaxPixels = None,
     weights: Weights = None,

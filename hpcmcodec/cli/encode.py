@@ -43,6 +43,7 @@ def encode(
     inputs: Annotated[
         list[Path],
         typer.Argument(
+            readable=False,
             metavar="INPUT",
             help="Pictures, folders of them, patterns as 'photos/*.jpg'; - is standard input.",
         ),

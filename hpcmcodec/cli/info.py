@@ -18,7 +18,9 @@ __all__ = ["info"]
 
 
 def info(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help=".hpcm files; - is standard input.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(readable=False, metavar="INPUT", help=".hpcm files; - is standard input.")
+    ],
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
