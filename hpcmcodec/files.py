@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import stat
@@ -122,11 +123,12 @@ def read_source(source: Source, what: str) -> bytes:
     content: object = source
     if isinstance(source, str | os.PathLike):
         content = Path(source).read_bytes()
-    elif hasattr(source, "read"):
+    elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         content = source.read()
     if isinstance(content, bytes):
         return content
     if isinstance(content, bytearray | memoryview):
         return bytes(content)
-    given = f"a file in text mode ({source!r})" if isinstance(content, str) else repr(source)[:60]
+    text = isinstance(source, io.TextIOBase) or isinstance(content, str)
+    given = f"a file in text mode ({source!r})" if text else repr(source)[:60]
     raise TypeError(f"{what} is wanted: its bytes, its path or a file object in binary mode, not {given}")

@@ -265,6 +265,14 @@ def test_what_is_no_file_is_told_with_what_is_wanted(wrong: Any) -> None:
         hpcmcodec.info(wrong)
 
 
+def test_a_file_in_text_mode_is_told_so_whatever_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0")  # not UTF-8
+    for function in (hpcmcodec.encode, hpcmcodec.decode, hpcmcodec.info):
+        with path.open(encoding="utf-8") as file, pytest.raises(TypeError, match="not a file in text mode"):
+            function(file)  # type: ignore[arg-type]
+
+
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     """And not damaged or foreign."""
     for function in (hpcmcodec.encode, hpcmcodec.decode, hpcmcodec.info):

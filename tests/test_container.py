@@ -176,6 +176,13 @@ def test_messages(data: bytes, words: str) -> None:
         unpack(data)
 
 
+def test_what_is_damaged_is_not_called_truncated() -> None:
+    data = bytearray(SMALL)
+    data[-1] ^= 1
+    with pytest.raises(CorruptFileError, match=r"^damaged \.hpcm file: too little is left of it"):
+        unpack(bytes(data), partial=True)
+
+
 def test_unknown_critical_chunk_is_refused() -> None:
     start, head, _, tile = parts()
     with pytest.raises(CorruptFileError, match=r"needs 'DELT'.*update hpcmcodec"):

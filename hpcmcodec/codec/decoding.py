@@ -51,7 +51,7 @@ def decode(
     *,
     max_pixels: int | None = None,
 ) -> Image.Image:
-    """Bring the picture back from the bytes of a `.hpcm` file; see `decode_picture`, which can do more."""
+    """Bring the picture back from a `.hpcm` file; see `decode_picture`, which can do more."""
     decoded = decode_picture(data, weights, device, max_pixels=max_pixels)
     warn(decoded.notes)
     return decoded.image
@@ -68,7 +68,7 @@ def decode_picture(
     model: HPCM | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Decoded:
-    """Bring the picture back from the bytes of a `.hpcm` file.
+    """Bring the picture back from a `.hpcm` file.
 
     Args:
         data: the whole file: its bytes, its path or a file object opened in binary mode.

@@ -163,6 +163,8 @@ class _Reader:
         if lost:
             what = f"{len(lost)} of its {count} tiles" if count > 1 else "its picture data"
             if not self.partial or len(lost) > _MISSING * len(self.tiles):
+                if self.faults:
+                    raise CorruptFileError(f"damaged .hpcm file: too little is left of it, without {what}")
                 raise CorruptFileError(f"truncated .hpcm file: it ends before {what}")
             check_left(self.header, lost, size)
             self.damage.append(f"{what} are missing")

@@ -48,7 +48,7 @@ def open_picture(
         ImageError: this is no picture, or it is damaged.
         LimitError: it is larger than `max_pixels`.
     """
-    with one_line(name), own_settings():
+    with one_line(f"{name}: the picture cannot be read"), own_settings():
         mended = mend_png(data) if repair else Mended(data)
         image = _open(mended.data, formats, name)
         try:
