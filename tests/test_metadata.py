@@ -316,3 +316,50 @@ def test_a_fourth_channel_that_means_nothing_is_told() -> None:
     pixels = read(bytes(data))
     assert pixels.alpha is None
     assert pixels.notes == ("a channel that is neither colour nor transparency is left out",)
+
+
+def psd(*resources: tuple[int, bytes]) -> bytes:
+    blocks = b"".join(
+        b"8BIM" + struct.pack(">H2xL", number, len(body)) + body + bytes(len(body) % 2)
+        for number, body in resources
+    )
+    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HLLHHLL", 3, 12, 16, 8, 3, 0, len(blocks))
+    return head + blocks + struct.pack(">LH", 0, 0) + bytes(3 * 12 * 16)
+
+
+def with_xmp(kind: str, packet: bytes, exif: bytes = b"") -> bytes:
+    if kind == "PSD":
+        return psd((1060, packet), *([(1058, exif)] if exif else []))
+    data = saved(kind)
+    if kind == "GIF":
+        start = 13 + 3 * (2 << (data[10] & 7))
+        ending = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+        return data[:start] + b"!\xff\x0bXMP DataXMP" + packet + ending + data[start:]
+    uuids = [bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet]
+    uuids += [b"JpgTiffExif->JP2" + exif] if exif else []
+    start = data.index(b"jp2c") - 4
+    more = b"".join(struct.pack(">L", len(each) + 8) + b"uuid" + each for each in uuids)
+    return data[:start] + more + data[start:]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "JPEG2000", "PSD"])
+def test_xmp_that_pillow_leaves_in_the_file(kind: str) -> None:
+    packet = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+        b"</rdf:RDF></x:xmpmeta>"
+    )
+    pixels = read(with_xmp(kind, packet))
+    assert pixels.rgb.shape == (16, 12, 3)
+    assert pixels.metadata["xmp"] == packet.replace(b'"6"', b'"1"')
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "PSD"])
+def test_exif_that_pillow_leaves_in_the_file(kind: str) -> None:
+    exif = b"II*\0" + struct.pack("<LHHHL4sL", 8, 1, 0x010F, 2, 4, b"Cam\0", 0)
+    pixels = read(with_xmp(kind, b"<x/>", exif))
+    assert pixels.metadata["exif"].startswith(exif)
+    damaged = read(with_xmp(kind, b"<x/>", b"garbage"))
+    assert "exif" not in damaged.metadata
+    assert damaged.notes[-1] == "EXIF is damaged and left out"
+    assert read(psd((1028, IPTC))).notes == ("IPTC is left out",)

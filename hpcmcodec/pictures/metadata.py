@@ -178,8 +178,9 @@ def _not_kept(image: Image.Image) -> Iterator[str]:
     texts = [key for key in getattr(image, "text", {}) if key.lower() not in TEXTS_READ]
     iptc = [key for key in texts if key.lower() in IPTC_TEXTS]
     resources = image.info.get("photoshop")
-    in_resources = isinstance(resources, dict) and IPTC_RESOURCE in resources
-    if iptc or in_resources or IPTC_TAG in getattr(image, "tag_v2", {}):
+    resources = resources if isinstance(resources, dict) else {}
+    numbers = {*resources, *(number for number, _, _ in getattr(image, "resources", ()))}
+    if iptc or IPTC_RESOURCE in numbers or IPTC_TAG in getattr(image, "tag_v2", {}):
         yield "IPTC is left out"
     if image.info.get("comment") and image.format in ("GIF", "JPEG", "MPO"):
         yield f"the {image.format}'s comment is left out"

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..container import check_pixels
 from ..errors import ImageError, LimitError
+from .embedded import embedded
 from .mending import Mended, mend_png, with_jpeg_end
 from .pillow import one_line, own_limit, own_settings, remember
 
@@ -60,7 +61,7 @@ def open_picture(
             if whole:
                 image = _open(whole, formats, name)
                 mended.notes.append("the JPEG's end marker is missing; its picture is whole")
-        image.info.update(mended.info)
+        image.info.update(embedded(image, data) | mended.info)
         remember(image, mended.notes)
         return image
 

@@ -21,7 +21,7 @@ from .profiles import (
     gamma,
 )
 
-__all__ = ["Signal", "exif_signal", "file_signal", "info_signal"]
+__all__ = ["Signal", "boxes", "exif_signal", "file_signal", "info_signal"]
 
 D65, D50 = (0.3127, 0.3290), (0.3457, 0.3585)
 
@@ -173,7 +173,7 @@ def _png(file: IO[bytes]) -> Signal | None:
     return None
 
 
-def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """The boxes of an ISO base media file or of JP2 between two places: kind, and where the content lies."""
     while start + 8 <= end:
         file.seek(start)
@@ -200,7 +200,7 @@ def _within(file: IO[bytes], place: tuple[int, int], *path: bytes, skip: int = 0
         ValueError: it is not there.
     """
     for wanted in path:
-        found = [(start, end) for kind, start, end in _boxes(file, *place) if kind == wanted]
+        found = [(start, end) for kind, start, end in boxes(file, *place) if kind == wanted]
         if not found:
             raise ValueError("no such box")
         place = found[0][0] + (4 if wanted == b"meta" else 0), found[0][1]
@@ -223,7 +223,7 @@ def _avif(file: IO[bytes]) -> Signal | None:
         return None
     properties = [
         (kind, _content(file, (start, end)))
-        for kind, start, end in _boxes(file, *_within(file, meta, b"iprp", b"ipco"))
+        for kind, start, end in boxes(file, *_within(file, meta, b"iprp", b"ipco"))
     ]
     item = _content(file, _within(file, meta, b"pitm"))
     (main,) = struct.unpack(">L" if item[0] else ">H", item[4 : 8 if item[0] else 6])
@@ -258,7 +258,7 @@ def _jp2(file: IO[bytes]) -> Signal | None:
     if file.read(4) == b"\xff\x4f\xff\x51":  # a codestream alone
         return None
     signals = []
-    for kind, start, end in _boxes(file, *_within(file, _all(file), b"jp2h")):
+    for kind, start, end in boxes(file, *_within(file, _all(file), b"jp2h")):
         if kind == b"colr":
             signals.append(_colr(_content(file, (start, end))))
     # Of several, which JPX allows, the first that is understood.
