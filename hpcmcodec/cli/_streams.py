@@ -78,7 +78,7 @@ def complain(line: str) -> None:
 
 
 def plain(line: str) -> str:
-    """A line that a terminal only shows: names of files may hold line breaks, and codes that it would obey."""
+    """A line that a terminal only shows: names of files may hold line breaks, and codes that it obeys."""
     return "".join(
         letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
         for letter in line
