@@ -14,7 +14,7 @@ from hpcmcodec.cli import main
 from hpcmcodec.errors import ImageError, UsageError
 from hpcmcodec.training.augment import OFF, Augment, resample
 from hpcmcodec.training.data import CropSource, Group
-from hpcmcodec.training.run import TrainOptions
+from hpcmcodec.training.options import TrainOptions
 
 CPU = torch.device("cpu")
 EVERYTHING = Augment(rescale=0.5, exposure=0.5, gamma=0.2, saturation=0.3, gain=0.1)

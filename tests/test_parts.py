@@ -21,7 +21,8 @@ from hpcmcodec.training import export, run
 from hpcmcodec.training.beginning import CHECKPOINT
 from hpcmcodec.training.data import CropSource, LatentSource
 from hpcmcodec.training.loss import rate_distortion, rate_only
-from hpcmcodec.training.run import Report, TrainOptions, train
+from hpcmcodec.training.options import WEIGHTS, TrainOptions
+from hpcmcodec.training.run import Report, train
 from tests.conftest import DATA, TINY, Hpcm, build_tiny, kodak_crop, sample_batches
 
 CONTEXT = ("context", "quant_step")
@@ -109,7 +110,7 @@ def test_a_cut_run_goes_on(tmp_path: Path, tiny_weights: Callable[[int], Path]) 
     shutil.copy(tiny_weights(4), init)
     train(options(tmp_path / "run", init, steps=2))
     init.unlink()
-    (tmp_path / "run" / run.WEIGHTS).unlink()
+    (tmp_path / "run" / WEIGHTS).unlink()
     weights = train(options(tmp_path / "run", init, resume=True))
     assert weights is not None
     left = zoo.read_weights(tmp_path / "run" / CHECKPOINT)[1]

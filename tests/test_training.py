@@ -34,8 +34,9 @@ from hpcmcodec.training.export import export, write_tensors
 from hpcmcodec.training.log import CURVES, Log
 from hpcmcodec.training.loss import draw_quality, lambda_of, rate_distortion
 from hpcmcodec.training.optimizer import ALIGNMENT, FlatParameters, Optimizer, orthogonalise
+from hpcmcodec.training.options import WEIGHTS, TrainOptions
 from hpcmcodec.training.process import Process, tf32
-from hpcmcodec.training.run import Report, TrainOptions, train
+from hpcmcodec.training.run import Report, train
 from hpcmcodec.training.validate import validate
 from tests.conftest import DATA, TINY, build_tiny, kodak_crop
 
@@ -724,7 +725,7 @@ def test_a_training_that_diverges_stops(tmp_path: Path) -> None:
         json.loads(line, parse_constant=refuse)
     stored, _ = zoo.read_weights(output / CHECKPOINT)
     assert all(tensor.isfinite().all() for tensor in stored.values())
-    assert not (output / run.WEIGHTS).exists()
+    assert not (output / WEIGHTS).exists()
 
 
 def test_the_log_is_json_whatever_is_measured(tmp_path: Path) -> None:

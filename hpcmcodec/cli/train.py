@@ -163,7 +163,7 @@ def train(
     config = model_config(phase, preset)
     with _progress() as (report, quiet):
         from ..training.augment import Augment
-        from ..training.run import TrainOptions
+        from ..training.options import TrainOptions
         from ..training.run import train as run
 
         options = TrainOptions(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .data import CropSource, Group, Pictures, read_pictures
 from .drawn import drawn_pictures
+from .options import TrainOptions
 from .process import Process
-
-if TYPE_CHECKING:
-    from .run import TrainOptions
 
 __all__ = ["read_crops"]
 
