@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "CorruptFileError",
     "HpcmError",
@@ -12,6 +14,7 @@ __all__ = [
     "OutputExistsError",
     "UsageError",
     "WeightsError",
+    "is_out_of_memory",
     "reason",
 ]
 
@@ -62,12 +65,27 @@ class InterruptedRunError(HpcmError):
     exit_code = 130  # of SIGINT: 128 and its number
 
 
+# How torch, C++ and the dynamic linker say it, none of them in a class of its own.
+_SAYS_OUT_OF_MEMORY = (
+    *("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory"),
+    *("you tried to allocate", "bad_alloc", "failed to map segment"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever class, says that there is too little memory."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    says = str(error).lower()
+    return isinstance(error, RuntimeError | ImportError) and any(it in says for it in _SAYS_OUT_OF_MEMORY)
+
+
 def reason(error: Exception) -> str:
     """What went wrong, in one line for a person."""
     text = " ".join(str(error).split())
     if isinstance(error, HpcmError) and text:
         return text
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -9,7 +9,6 @@ too.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -18,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import WeightsError
+from .errors import WeightsError, is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,7 +137,7 @@ def _open(path: Path, use: Any) -> Any:
     except FileNotFoundError as error:
         raise WeightsError(f"weights file {path} is missing") from error
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        if is_out_of_memory(error):
             raise MemoryError from error
         raise WeightsError(f"weights file {path} cannot be read: {error}") from error
 
@@ -146,9 +145,7 @@ def _open(path: Path, use: Any) -> Any:
 def _left_out(metadata: dict[str, str], path: Path) -> set[str]:
     names = _json(metadata.get(WITHOUT, "[]"))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise WeightsError(
-            f"weights file {path} is damaged: what it leaves out of its base is no list of names"
-        )
+        raise damaged(path, "what it leaves out of its base is no list of names")
     return set(names)
 
 

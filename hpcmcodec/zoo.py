@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig, model_config, model_configs
-from .errors import UsageError, WeightsError
+from .errors import UsageError, WeightsError, is_out_of_memory
 from .stored import (
     BASE,
     EXACT,
@@ -225,7 +225,7 @@ def _fitting(config: ModelConfig, path: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
-        if "allocate" in str(error):
+        if is_out_of_memory(error):
             raise
         told = str(error).splitlines() or [type(error).__name__]
         raise WeightsError(f"{path} does not fit {config.name}: {told[-1].strip()}") from error

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-
-from ..errors import HpcmError, reason
+from ..errors import HpcmError, is_out_of_memory, reason
 
 __all__ = ["explain"]
 
 OUT_OF_MEMORY = "out of memory: end other programs, or encode in smaller tiles (--tile 256)"
-# How torch, C++ and the dynamic linker say it, none of them in a class of its own.
-_SAYS_OUT_OF_MEMORY = (
-    *("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory"),
-    *("you tried to allocate", "bad_alloc", "failed to map segment"),
-)
 
 
 def explain(error: Exception) -> tuple[str, int]:
@@ -26,14 +19,7 @@ def explain(error: Exception) -> tuple[str, int]:
         hint = f" (see {context.command_path} --help)" if context else ""
         message = error.format_message().rstrip(".")
         return message and message + hint, getattr(error, "exit_code", 2)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY, HpcmError.exit_code
     expected = isinstance(error, OSError) and error.strerror
     return reason(error) + ("" if expected else " (--debug shows where)"), HpcmError.exit_code
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return True
-    says = str(error).lower()
-    return isinstance(error, RuntimeError | ImportError) and any(it in says for it in _SAYS_OUT_OF_MEMORY)

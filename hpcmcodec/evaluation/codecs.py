@@ -10,8 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
@@ -23,6 +22,7 @@ from PIL import Image, features
 
 from .. import pictures
 from ..errors import HpcmError, ImageError, UsageError
+from ..pictures.pillow import one_line
 from ..search import Goal, find, spread
 
 __all__ = ["ANCHORS", "EFFORTS", "FAR", "TOLERANCE", "Anchor", "Sized", "anchors", "reach"]
@@ -135,7 +135,7 @@ class Anchor:
             raise UsageError(f"the qualities of {self.title} are {scale}, not {quality:g}")
         options = {**self.options(int(quality) if whole else quality), **self.fixed}
         file = io.BytesIO()
-        with _one_line(f"{self.title} cannot code the picture"):
+        with one_line(f"{self.title} cannot code the picture"):
             Image.fromarray(pixels).save(file, self.format, **options)
         return file.getvalue()
 
@@ -147,11 +147,14 @@ class Anchor:
             HpcmError: the codec is missing here.
         """
         self._require()
-        with (
-            _one_line(f"{self.title} cannot decode the file"),
-            pictures.open_picture(data, "it", formats=(self.format,), repair=False) as image,
-        ):
-            return np.array(image.convert("RGB"))
+        try:
+            with (
+                one_line("it cannot be read"),
+                pictures.open_picture(data, "it", formats=(self.format,), repair=False) as image,
+            ):
+                return np.array(image.convert("RGB"))
+        except ImageError as error:
+            raise ImageError(f"{self.title} cannot decode the file: {error}") from error
 
     def _require(self) -> None:
         reason = self.missing()
@@ -222,18 +225,6 @@ def reach(codec: Anchor, pixels: Pixels, bpp: float) -> Sized:
     if found is None:
         raise failures[0]
     return found.result
-
-
-@contextmanager
-def _one_line(failure: str) -> Iterator[None]:
-    # Encoders and decoders raise whatever they please.
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{failure}: {reason}") from error
 
 
 def _like(row: Anchor, name: str, title: str, **fixed: Any) -> Anchor:

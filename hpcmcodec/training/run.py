@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..ambient import fresh
 from ..config import ModelConfig
-from ..errors import HpcmError, ImageError, InterruptedRunError
+from ..errors import HpcmError, ImageError, InterruptedRunError, is_out_of_memory
 from ..models import HPCM
 from .beginning import CHECKPOINT, COUNTS, KEPT, Beginning, checkpoint_in, layout_of, told, trained
 from .data import CropSource, LatentSource, read_pictures
@@ -181,7 +181,7 @@ def train(
     except torch.cuda.OutOfMemoryError as error:
         raise _too_little("GPU memory", options) from error
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "you tried to allocate" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise _too_little("memory", options) from error
     except KeyboardInterrupt:
